@@ -1,0 +1,448 @@
+//! Which elements the head of each kind has, and in which order (PROTOCOL §3.2): once for reading, once for writing, and
+//! nowhere else.
+
+use super::bounds::{
+    EXTENSIONS_LIMITS, MAX_CREDIT, MAX_EXTENSIONS, MAX_FAULT_NAME, MAX_ITEMS, MAX_METADATA, MAX_PEER_NAME,
+    MAX_TEXT, METADATA_LIMITS, MIN_LIMIT, NIL,
+};
+use crate::canonical::{Reader, Sink};
+use crate::scan::scan_prefix;
+use crate::{Code, Fault, Frame, Goaway, HeadError, HeadFault, Hello, Method, Open, ScanError, StreamId};
+use bytes::Bytes;
+use std::ops::Range;
+
+const FLAG_IDEMPOTENT: u64 = 1;
+const FLAG_ARGS_FOLLOW: u64 = 2;
+const FLAG_DRAINING: u64 = 1;
+const FLAG_STARTED: u64 = 1;
+const FLAG_DO_NOT_RETRY: u64 = 2;
+
+/// The name and the number of elements, kind included, of each kind from 0 on (PROTOCOL §3.2).
+const KINDS: [(&str, u32); 17] = [
+    ("hello", 13),
+    ("open", 7),
+    ("call", 7),
+    ("data", 3),
+    ("last", 3),
+    ("part", 5),
+    ("items", 3),
+    ("end", 2),
+    ("fault", 8),
+    ("reset", 3),
+    ("stop", 3),
+    ("credit", 3),
+    ("ping", 2),
+    ("pong", 2),
+    ("drain", 2),
+    ("drain-ack", 2),
+    ("goaway", 4),
+];
+
+/// Reads the frame in `payload`. `take` is asked once for the range of the body, if the kind has one, when everything
+/// before it is known to be right.
+pub(crate) fn parse(payload: &[u8], take: impl FnOnce(Range<usize>) -> Bytes) -> Result<Frame, HeadError> {
+    if payload.is_empty() {
+        return Err(Reader::error(0, HeadFault::Empty));
+    }
+    let mut head = Reader::new(payload);
+    let found = head.array("array of the frame")?;
+    let kind_at = head.at();
+    if found == 0 {
+        return Err(Reader::error(kind_at, HeadFault::Truncated { element: "kind" }));
+    }
+    let kind = head.uint("kind")?;
+    let Some(&(name, expected)) = usize::try_from(kind).ok().and_then(|kind| KINDS.get(kind)) else {
+        return match u8::try_from(kind) {
+            Ok(kind @ 32..=63) => Ok(Frame::Ignored { kind }),
+            _ => Err(Reader::error(kind_at, HeadFault::UnknownKind { kind })),
+        };
+    };
+    if found != expected {
+        return Err(Reader::error(
+            0,
+            HeadFault::WrongCount {
+                kind: name,
+                expected,
+                found,
+            },
+        ));
+    }
+
+    // A body is one value, which takes a byte at least.
+    let rest = |head: &Reader<'_>, element| match head.at() {
+        at if at < payload.len() => Ok(at..payload.len()),
+        at => Err(Reader::error(at, HeadFault::Truncated { element })),
+    };
+    let frame = match kind {
+        0 => Frame::Hello(parse_hello(&mut head)?),
+        1 | 2 => {
+            let stream = stream(&mut head)?;
+            let method_at = head.at();
+            let method = head.text(1, Method::MAX_LEN, "method")?;
+            let method = Method::new(method)
+                .map_err(|_| Reader::error(method_at, HeadFault::Truncated { element: "method" }))?;
+            let micros_left = head.optional_uint("µs left")?;
+            let flags = head.uint("flags")?;
+            let metadata = match head.nil() {
+                true => None,
+                false => {
+                    let check = |bytes: &[u8]| scan_prefix(bytes, &METADATA_LIMITS);
+                    Some(Bytes::copy_from_slice(head.map(
+                        MAX_METADATA,
+                        "metadata",
+                        check,
+                    )?))
+                }
+            };
+            let args = rest(&head, "args")?;
+            let args_follow = flags & FLAG_ARGS_FOLLOW != 0;
+            if args_follow && head.rest() != NIL {
+                let found = head.rest().first().copied().unwrap_or_default();
+                let fault = HeadFault::WrongType {
+                    element: "args",
+                    expected: "nil, for parts follow",
+                    found,
+                };
+                return Err(Reader::error(head.at(), fault));
+            }
+            let open = Open {
+                stream,
+                method,
+                micros_left,
+                idempotent: flags & FLAG_IDEMPOTENT != 0,
+                args_follow,
+                metadata,
+                args: take(args),
+            };
+            return Ok(if kind == 1 {
+                Frame::Open(open)
+            } else {
+                Frame::Call(open)
+            });
+        }
+        3 => {
+            let stream = stream(&mut head)?;
+            return Ok(Frame::Data {
+                stream,
+                body: take(rest(&head, "message")?),
+            });
+        }
+        4 => {
+            let stream = stream(&mut head)?;
+            return Ok(Frame::Last {
+                stream,
+                body: take(rest(&head, "message")?),
+            });
+        }
+        5 => {
+            let stream = stream(&mut head)?;
+            let total = head.optional_uint("total length")?;
+            let end = head.bool("end")?;
+            let bin_at = head.at();
+            let len = head.bin("fragment")?;
+            let body = head.at()..payload.len();
+            if len > body.len() as u64 {
+                return Err(Reader::error(
+                    bin_at,
+                    HeadFault::Truncated { element: "fragment" },
+                ));
+            }
+            if len < body.len() as u64 {
+                let end = head.at() + len as usize;
+                return Err(Reader::error(
+                    end,
+                    HeadFault::Trailing {
+                        left: payload.len() - end,
+                    },
+                ));
+            }
+            return Ok(Frame::Part {
+                stream,
+                total,
+                end,
+                body: take(body),
+            });
+        }
+        6 => {
+            let stream = stream(&mut head)?;
+            let array_at = head.at();
+            let count = head.array("messages")?;
+            if count == 0 || count > MAX_ITEMS {
+                let (found, highest) = (u64::from(count), u64::from(MAX_ITEMS));
+                let fault = HeadFault::OutOfRange {
+                    element: "number of messages",
+                    found,
+                    lowest: 1,
+                    highest,
+                };
+                return Err(Reader::error(array_at, fault));
+            }
+            return Ok(Frame::Items {
+                stream,
+                count,
+                body: take(rest(&head, "messages")?),
+            });
+        }
+        7 => Frame::End {
+            stream: stream(&mut head)?,
+        },
+        8 => {
+            let stream = stream(&mut head)?;
+            let code = code(&mut head)?;
+            let flags = head.uint("flags")?;
+            let delay_ms = head.optional_uint("suggested delay")?;
+            let text = head.text(0, MAX_TEXT, "text")?.to_owned();
+            let name = match head.nil() {
+                true => None,
+                false => Some(head.text(0, MAX_FAULT_NAME, "name")?.to_owned()),
+            };
+            let details = rest(&head, "details")?;
+            return Ok(Frame::Fault(Fault {
+                stream,
+                code,
+                started: flags & FLAG_STARTED != 0,
+                do_not_retry: flags & FLAG_DO_NOT_RETRY != 0,
+                delay_ms,
+                text,
+                name,
+                details: take(details),
+            }));
+        }
+        9 => Frame::Reset {
+            stream: stream(&mut head)?,
+            code: code(&mut head)?,
+        },
+        10 => Frame::Stop {
+            stream: stream(&mut head)?,
+            code: code(&mut head)?,
+        },
+        11 => {
+            let stream = stream(&mut head)?;
+            Frame::Credit {
+                stream,
+                bytes: head.uint_in(1, MAX_CREDIT.into(), "credit")? as u32,
+            }
+        }
+        12 => Frame::Ping {
+            token: head.uint("token")?,
+        },
+        13 => Frame::Pong {
+            token: head.uint("token")?,
+        },
+        14 => Frame::Drain {
+            grace_ms: head.uint("grace")?,
+        },
+        15 => Frame::DrainAck {
+            last: last_stream(&mut head)?,
+        },
+        16 => {
+            let last = last_stream(&mut head)?;
+            let code = code(&mut head)?;
+            Frame::Goaway(Goaway {
+                last,
+                code,
+                text: head.text(0, MAX_TEXT, "text")?.to_owned(),
+            })
+        }
+        // `KINDS` has no further entry.
+        _ => return Err(Reader::error(kind_at, HeadFault::UnknownKind { kind })),
+    };
+    match head.rest().len() {
+        0 => Ok(frame),
+        left => Err(Reader::error(head.at(), HeadFault::Trailing { left })),
+    }
+}
+
+fn parse_hello(head: &mut Reader<'_>) -> Result<Hello, HeadError> {
+    let word_at = head.at();
+    if head.text(0, MAX_PEER_NAME, "protocol name")? != "picom" {
+        return Err(Reader::error(word_at, HeadFault::NotPicom));
+    }
+    let min_version = head.uint_in(1, u16::MAX.into(), "lowest version")?;
+    let max_version = head.uint_in(min_version, u16::MAX.into(), "highest version")?;
+    let service = peer_name(head, "service")?;
+    let instance = peer_name(head, "instance")?;
+    let flags = head.uint("flags")?;
+    let lowest = u64::from(MIN_LIMIT);
+    let hello = Hello {
+        min_version: min_version as u16,
+        max_version: max_version as u16,
+        service,
+        instance,
+        draining: flags & FLAG_DRAINING != 0,
+        frame_limit: head.uint_in(lowest, u32::MAX.into(), "frame limit")? as u32,
+        message_limit: head.uint_in(lowest, u64::MAX, "message limit")?,
+        first_window: head.uint_in(lowest, MAX_CREDIT.into(), "first window")? as u32,
+        stream_limit: head.uint_in(0, u32::MAX.into(), "stream limit")? as u32,
+        idle_ms: head.uint("idle")?,
+    };
+    head.map(
+        MAX_EXTENSIONS,
+        "extensions",
+        |bytes: &[u8]| -> Result<usize, ScanError> { scan_prefix(bytes, &EXTENSIONS_LIMITS) },
+    )?;
+    Ok(hello)
+}
+
+fn peer_name(head: &mut Reader<'_>, element: &'static str) -> Result<Option<String>, HeadError> {
+    if head.nil() {
+        Ok(None)
+    } else {
+        Ok(Some(head.text(0, MAX_PEER_NAME, element)?.to_owned()))
+    }
+}
+
+#[inline]
+fn stream(head: &mut Reader<'_>) -> Result<StreamId, HeadError> {
+    head.uint_in(1, u64::MAX, "stream").map(StreamId::new)
+}
+
+fn last_stream(head: &mut Reader<'_>) -> Result<Option<StreamId>, HeadError> {
+    Ok(match head.uint("last stream")? {
+        0 => None,
+        id => Some(StreamId::new(id)),
+    })
+}
+
+fn code(head: &mut Reader<'_>) -> Result<Code, HeadError> {
+    head.uint_in(0, u16::MAX.into(), "code")
+        .map(|code| Code(code as u16))
+}
+
+/// Writes the array header and all elements before the body, and the header of a part's or items' body.
+#[inline]
+pub(super) fn write<S: Sink>(frame: &Frame, head: &mut S) {
+    let mut kind = |kind: u8| {
+        let (_, count) = KINDS[usize::from(kind)];
+        head.byte(0x90 | count as u8);
+        head.byte(kind);
+    };
+    match frame {
+        Frame::Hello(hello) => {
+            kind(0);
+            head.text(b"picom");
+            head.uint(hello.min_version.into());
+            head.uint(hello.max_version.into());
+            head.optional_text(hello.service.as_deref());
+            head.optional_text(hello.instance.as_deref());
+            head.uint(if hello.draining { FLAG_DRAINING } else { 0 });
+            head.uint(hello.frame_limit.into());
+            head.uint(hello.message_limit);
+            head.uint(hello.first_window.into());
+            head.uint(hello.stream_limit.into());
+            head.uint(hello.idle_ms);
+            // Extensions: none in this version.
+            head.byte(0x80);
+        }
+        Frame::Open(open) => {
+            kind(1);
+            write_open(open, head);
+        }
+        Frame::Call(open) => {
+            kind(2);
+            write_open(open, head);
+        }
+        Frame::Data { stream, .. } => {
+            kind(3);
+            head.uint(stream.get());
+        }
+        Frame::Last { stream, .. } => {
+            kind(4);
+            head.uint(stream.get());
+        }
+        Frame::Part {
+            stream,
+            total,
+            end,
+            body,
+        } => {
+            kind(5);
+            head.uint(stream.get());
+            head.optional_uint(*total);
+            head.bool(*end);
+            head.bin(body.len() as u32);
+        }
+        Frame::Items { stream, count, .. } => {
+            kind(6);
+            head.uint(stream.get());
+            head.array(*count);
+        }
+        Frame::End { stream } => {
+            kind(7);
+            head.uint(stream.get());
+        }
+        Frame::Fault(fault) => {
+            kind(8);
+            head.uint(fault.stream.get());
+            head.uint(fault.code.0.into());
+            let started = if fault.started { FLAG_STARTED } else { 0 };
+            let do_not_retry = if fault.do_not_retry { FLAG_DO_NOT_RETRY } else { 0 };
+            head.uint(started | do_not_retry);
+            head.optional_uint(fault.delay_ms);
+            head.text(cut(&fault.text));
+            head.optional_text(fault.name.as_deref());
+        }
+        Frame::Reset { stream, code } => {
+            kind(9);
+            head.uint(stream.get());
+            head.uint(code.0.into());
+        }
+        Frame::Stop { stream, code } => {
+            kind(10);
+            head.uint(stream.get());
+            head.uint(code.0.into());
+        }
+        Frame::Credit { stream, bytes } => {
+            kind(11);
+            head.uint(stream.get());
+            head.uint((*bytes).into());
+        }
+        Frame::Ping { token } => {
+            kind(12);
+            head.uint(*token);
+        }
+        Frame::Pong { token } => {
+            kind(13);
+            head.uint(*token);
+        }
+        Frame::Drain { grace_ms } => {
+            kind(14);
+            head.uint(*grace_ms);
+        }
+        Frame::DrainAck { last } => {
+            kind(15);
+            head.uint(last.map_or(0, StreamId::get));
+        }
+        Frame::Goaway(goaway) => {
+            kind(16);
+            head.uint(goaway.last.map_or(0, StreamId::get));
+            head.uint(goaway.code.0.into());
+            head.text(cut(&goaway.text));
+        }
+        // `check` refuses it.
+        Frame::Ignored { .. } => {}
+    }
+}
+
+#[inline]
+fn write_open<S: Sink>(open: &Open, head: &mut S) {
+    head.uint(open.stream.get());
+    head.text(open.method.as_bytes());
+    head.optional_uint(open.micros_left);
+    let idempotent = if open.idempotent { FLAG_IDEMPOTENT } else { 0 };
+    let args_follow = if open.args_follow { FLAG_ARGS_FOLLOW } else { 0 };
+    head.uint(idempotent | args_follow);
+    match &open.metadata {
+        Some(metadata) => head.slice(metadata),
+        None => head.byte(0xc0),
+    }
+}
+
+/// `text` up to the last whole character within [`MAX_TEXT`].
+fn cut(text: &str) -> &[u8] {
+    let mut end = text.len().min(MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.as_bytes().get(..end).unwrap_or_default()
+}

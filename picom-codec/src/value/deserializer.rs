@@ -1,0 +1,497 @@
+//! serde's deserializer over a scanned message. It relies on the scan for speed only: a message that was not scanned ends
+//! in an error, not in a panic.
+
+use super::ext::ExtDeserializer;
+use super::token::{Token, Tokens, unexpected};
+use super::variant::{DataVariant, UnitVariant};
+use super::{BLOB, DecodeError, DecodeFault, EXT, blob};
+use crate::{Limits, ScanError, scan};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use std::slice;
+
+/// How deep the calls of a type's `Deserialize` may nest. Every array, map, enum, newtype and `Some` counts, so that
+/// types which recurse without consuming input come to an end too. The reason for the number is [`Limits::MAX_DEPTH`]'s.
+const BUDGET: u8 = Limits::MAX_DEPTH;
+
+/// Reads a message from the front.
+pub(super) struct Decoder<'de> {
+    tokens: Tokens<'de>,
+    budget: u8,
+    /// The message as a whole, for [`Blob`](super::Blob)s to share.
+    message: Option<&'de Bytes>,
+    /// Some element did not decode. If its type goes on as if nothing were, the rest would be read from the wrong place.
+    failed: bool,
+}
+
+impl<'de> Decoder<'de> {
+    pub(super) fn new(bytes: &'de [u8], message: Option<&'de Bytes>) -> Self {
+        Decoder {
+            tokens: Tokens::new(bytes),
+            budget: BUDGET,
+            message,
+            failed: false,
+        }
+    }
+
+    /// Decodes the whole message.
+    pub(super) fn finish<T: Deserialize<'de>>(mut self) -> Result<T, DecodeError> {
+        let value = T::deserialize(&mut self).map_err(|error| error.at(0))?;
+        if self.failed {
+            return Err(DecodeError::new(
+                0,
+                DecodeFault::Other("the type hid an error within it".to_owned()),
+            ));
+        }
+        match self.tokens.rest().len() {
+            0 => Ok(value),
+            left => Err(ScanError::Trailing {
+                offset: self.tokens.at,
+                left,
+            }
+            .into()),
+        }
+    }
+
+    /// Runs `visit` one level deeper.
+    #[inline]
+    pub(super) fn nest<T>(
+        &mut self,
+        visit: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        let Some(left) = self.budget.checked_sub(1) else {
+            return Err(DecodeError::new(
+                self.tokens.at,
+                DecodeFault::TooDeep { limit: BUDGET },
+            ));
+        };
+        self.budget = left;
+        let value = visit(self);
+        self.budget = left + 1;
+        value
+    }
+
+    /// Decodes the element that begins here.
+    #[inline]
+    pub(super) fn element<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, DecodeError> {
+        let start = self.tokens.at;
+        match seed.deserialize(&mut *self) {
+            Ok(value) => Ok(value),
+            Err(error) => {
+                self.failed = true;
+                Err(error.at(start))
+            }
+        }
+    }
+
+    #[inline]
+    fn visit_array<V: Visitor<'de>>(&mut self, len: u32, visitor: V) -> Result<V::Value, DecodeError> {
+        self.nest(|decoder| {
+            let mut elements = Elements { decoder, left: len };
+            let value = visitor.visit_seq(&mut elements)?;
+            elements.all_read(value)
+        })
+    }
+
+    #[inline]
+    fn visit_map<V: Visitor<'de>>(&mut self, len: u32, visitor: V) -> Result<V::Value, DecodeError> {
+        self.nest(|decoder| {
+            let mut entries = Elements { decoder, left: len };
+            let value = visitor.visit_map(&mut entries)?;
+            entries.all_read(value)
+        })
+    }
+
+    /// Gives the visitor whatever `token` is.
+    fn visit<V: Visitor<'de>>(&mut self, token: Token<'de>, visitor: V) -> Result<V::Value, DecodeError> {
+        match token {
+            Token::Nil => visitor.visit_unit(),
+            Token::Bool(value) => visitor.visit_bool(value),
+            Token::Uint(value) => visitor.visit_u64(value),
+            Token::Negative(value) => visitor.visit_i64(value),
+            Token::F32(value) => visitor.visit_f32(value),
+            Token::F64(value) => visitor.visit_f64(value),
+            Token::Str(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => visitor.visit_borrowed_str(text),
+                Err(_) => visitor.visit_borrowed_bytes(bytes),
+            },
+            Token::Bin(bytes) => visitor.visit_borrowed_bytes(bytes),
+            Token::Array(len) => self.visit_array(len, visitor),
+            Token::Map(len) => self.visit_map(len, visitor),
+            Token::Ext(kind, data) => visitor.visit_newtype_struct(ExtDeserializer::new(kind, data)),
+        }
+    }
+
+    /// Arrays, and bytes as arrays of `u8`; other tokens as they are.
+    #[inline]
+    fn sequence<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.tokens.token()? {
+            Token::Array(len) => self.visit_array(len, visitor),
+            Token::Bin(bytes) => {
+                let mut elements = ByteElements(bytes.iter());
+                let value = visitor.visit_seq(&mut elements)?;
+                match elements.0.len() {
+                    0 => Ok(value),
+                    left => Err(DecodeFault::LeftOver { left: left as u32 }.into()),
+                }
+            }
+            token => self.visit(token, visitor),
+        }
+    }
+
+    /// A variant's data of several fields.
+    pub(super) fn fields<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.tokens.token()? {
+            Token::Map(len) => self.visit_map(len, visitor),
+            Token::Array(len) => self.visit_array(len, visitor),
+            token => self.visit(token, visitor),
+        }
+    }
+
+    /// Passes over one value.
+    fn skip(&mut self) -> Result<(), DecodeError> {
+        let limits = Limits::new(Limits::MAX_DEPTH, u32::MAX);
+        let len =
+            scan::scan_prefix(self.tokens.rest(), &limits).map_err(|error| error.shifted(self.tokens.at))?;
+        self.tokens.at += len;
+        Ok(())
+    }
+}
+
+/// Numbers for types that ask for a signed one: as `i64` where it fits, which visitors that know nothing else rely on.
+macro_rules! signed_numbers {
+    ($($method:ident)*) => {$(
+        #[inline]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+            match self.tokens.token()? {
+                Token::Uint(value) => match i64::try_from(value) {
+                    Ok(value) => visitor.visit_i64(value),
+                    Err(_) => visitor.visit_u64(value),
+                },
+                Token::Negative(value) => visitor.visit_i64(value),
+                token => self.visit(token, visitor),
+            }
+        }
+    )*};
+}
+
+macro_rules! unsigned_numbers {
+    ($($method:ident)*) => {$(
+        #[inline]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+            match self.tokens.token()? {
+                Token::Uint(value) => visitor.visit_u64(value),
+                token => self.visit(token, visitor),
+            }
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for &mut Decoder<'de> {
+    type Error = DecodeError;
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        let token = self.tokens.token()?;
+        self.visit(token, visitor)
+    }
+
+    signed_numbers! { deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 }
+    unsigned_numbers! { deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 }
+
+    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.tokens.token()? {
+            Token::Uint(value) => visitor.visit_i128(value.into()),
+            Token::Negative(value) => visitor.visit_i128(value.into()),
+            Token::Bin(bytes) => match bytes.try_into() {
+                Ok(bytes) => visitor.visit_i128(i128::from_be_bytes(bytes)),
+                Err(_) => Err(Error::invalid_length(
+                    bytes.len(),
+                    &"an i128 as binary of 16 bytes",
+                )),
+            },
+            token => self.visit(token, visitor),
+        }
+    }
+
+    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.tokens.token()? {
+            Token::Uint(value) => visitor.visit_u128(value.into()),
+            Token::Bin(bytes) => match bytes.try_into() {
+                Ok(bytes) => visitor.visit_u128(u128::from_be_bytes(bytes)),
+                Err(_) => Err(Error::invalid_length(
+                    bytes.len(),
+                    &"a u128 as binary of 16 bytes",
+                )),
+            },
+            token => self.visit(token, visitor),
+        }
+    }
+
+    #[inline]
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.tokens.token()? {
+            Token::Bool(value) => visitor.visit_bool(value),
+            token => self.visit(token, visitor),
+        }
+    }
+
+    #[inline]
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.deserialize_f64(visitor)
+    }
+
+    /// Integers too: some languages write whole floats as such.
+    #[inline]
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.tokens.token()? {
+            Token::F64(value) => visitor.visit_f64(value),
+            Token::F32(value) => visitor.visit_f32(value),
+            token => self.visit(token, visitor),
+        }
+    }
+
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.deserialize_str(visitor)
+    }
+
+    #[inline]
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        let start = self.tokens.at;
+        match self.tokens.token()? {
+            Token::Str(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => visitor.visit_borrowed_str(text),
+                Err(_) => Err(DecodeError::new(start, DecodeFault::NotUtf8)),
+            },
+            token => self.visit(token, visitor),
+        }
+    }
+
+    #[inline]
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.deserialize_str(visitor)
+    }
+
+    #[inline]
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.tokens.token()? {
+            Token::Bin(bytes) | Token::Str(bytes) => visitor.visit_borrowed_bytes(bytes),
+            token => self.visit(token, visitor),
+        }
+    }
+
+    #[inline]
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.deserialize_bytes(visitor)
+    }
+
+    #[inline]
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        if self.tokens.peek()? == 0xc0 {
+            self.tokens.at += 1;
+            return visitor.visit_none();
+        }
+        self.nest(|decoder| visitor.visit_some(decoder))
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.tokens.token()? {
+            Token::Nil | Token::Array(0) => visitor.visit_unit(),
+            token => self.visit(token, visitor),
+        }
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.deserialize_unit(visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        if name == EXT {
+            return match self.tokens.token()? {
+                Token::Ext(kind, data) => visitor.visit_newtype_struct(ExtDeserializer::new(kind, data)),
+                token => Err(Error::invalid_type(unexpected(&token), &"an ext")),
+            };
+        }
+        if name == BLOB
+            && let Some(message) = self.message
+        {
+            let start = self.tokens.at;
+            if let Token::Bin(bytes) | Token::Str(bytes) = self.tokens.token()? {
+                return blob::hand_over(message, bytes, visitor);
+            }
+            self.tokens.at = start;
+        }
+        self.nest(|decoder| visitor.visit_newtype_struct(decoder))
+    }
+
+    #[inline]
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.sequence(visitor)
+    }
+
+    #[inline]
+    fn deserialize_tuple<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, DecodeError> {
+        self.sequence(visitor)
+    }
+
+    #[inline]
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _len: usize,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.sequence(visitor)
+    }
+
+    #[inline]
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.tokens.token()? {
+            Token::Map(len) => self.visit_map(len, visitor),
+            token => self.visit(token, visitor),
+        }
+    }
+
+    #[inline]
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.fields(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        let start = self.tokens.at;
+        match self.tokens.token()? {
+            Token::Str(_) | Token::Bin(_) | Token::Uint(_) => {
+                self.tokens.at = start;
+                self.nest(|decoder| visitor.visit_enum(UnitVariant(decoder)))
+            }
+            Token::Map(1) => self.nest(|decoder| visitor.visit_enum(DataVariant(decoder))),
+            Token::Map(len) => Err(Error::invalid_length(
+                len as usize,
+                &"an enum as a map of one entry",
+            )),
+            token => Err(Error::invalid_type(
+                unexpected(&token),
+                &"an enum as a string, an index or a map of one entry",
+            )),
+        }
+    }
+
+    #[inline]
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.skip()?;
+        visitor.visit_unit()
+    }
+}
+
+/// The elements of an array, or the entries of a map.
+struct Elements<'a, 'de> {
+    decoder: &'a mut Decoder<'de>,
+    left: u32,
+}
+
+impl Elements<'_, '_> {
+    #[inline]
+    fn all_read<T>(self, value: T) -> Result<T, DecodeError> {
+        match self.left {
+            0 => Ok(value),
+            left => Err(DecodeError::new(
+                self.decoder.tokens.at,
+                DecodeFault::LeftOver { left },
+            )),
+        }
+    }
+}
+
+impl<'de> SeqAccess<'de> for &mut Elements<'_, 'de> {
+    type Error = DecodeError;
+
+    #[inline]
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, DecodeError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        self.decoder.element(seed).map(Some)
+    }
+
+    #[inline]
+    fn size_hint(&self) -> Option<usize> {
+        // The scan saw that each has a byte at least.
+        Some(self.left as usize)
+    }
+}
+
+impl<'de> MapAccess<'de> for &mut Elements<'_, 'de> {
+    type Error = DecodeError;
+
+    #[inline]
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, DecodeError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        self.decoder.element(seed).map(Some)
+    }
+
+    #[inline]
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, DecodeError> {
+        self.decoder.element(seed)
+    }
+
+    #[inline]
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.left as usize)
+    }
+}
+
+/// The bytes of a `bin`, one by one.
+struct ByteElements<'de>(slice::Iter<'de, u8>);
+
+impl<'de> SeqAccess<'de> for &mut ByteElements<'de> {
+    type Error = DecodeError;
+
+    #[inline]
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, DecodeError> {
+        match self.0.next() {
+            Some(byte) => seed.deserialize(byte.into_deserializer()).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    #[inline]
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.0.len())
+    }
+}

@@ -1,0 +1,94 @@
+//! From a value to bytes.
+
+use super::serializer::Encoder;
+use bytes::Bytes;
+use serde::Serialize;
+use serde::ser;
+use std::cell::Cell;
+use std::fmt::Display;
+
+/// Values up to this length are written to a buffer that the thread keeps, and copied out at their exact length: one
+/// allocation. Longer ones take the buffer along.
+const KEEP: usize = 4 * 1024;
+
+thread_local! {
+    /// The buffer. Taken while in use, so a value that encodes another within itself gets a fresh one.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// How structs are written. Both are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// As maps from names to values: fields may come, go and move. The default.
+    #[default]
+    Maps,
+    /// As arrays in the order of the fields: shorter and faster, but both sides must agree on every field.
+    Arrays,
+}
+
+/// Why a value cannot be encoded. The value is at fault, or its `Serialize`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// It nests deeper than the limit that [`decode`](super::decode) has: arrays, maps, enums, newtypes and `Some`s count.
+    #[error("the value nests deeper than the limit of {limit}")]
+    TooDeep {
+        /// The limit.
+        limit: u8,
+    },
+    /// A text, bytes, an array or a map of more than 2³² − 1 bytes or elements, which MessagePack has no form for.
+    #[error("a length of {len} has no form in MessagePack")]
+    TooLong {
+        /// The length.
+        len: usize,
+    },
+    /// A `Serialize` announced another number of elements than it gave.
+    #[error("{announced} elements were announced, {given} were given")]
+    WrongLength {
+        /// How many it announced.
+        announced: u64,
+        /// How many it gave.
+        given: u64,
+    },
+    /// What the type itself said.
+    #[error("{0}")]
+    Custom(String),
+}
+
+impl ser::Error for EncodeError {
+    fn custom<T: Display>(text: T) -> Self {
+        EncodeError::Custom(text.to_string())
+    }
+}
+
+/// Encodes `value`, structs as maps. See [the table](super) for the rest.
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, EncodeError> {
+    encode_with(value, Encoding::Maps)
+}
+
+/// Encodes `value`, structs as `encoding` says.
+pub fn encode_with<T: Serialize + ?Sized>(value: &T, encoding: Encoding) -> Result<Bytes, EncodeError> {
+    let mut buffer = BUFFER.take();
+    buffer.clear();
+    if let Err(error) = value.serialize(&mut Encoder::new(&mut buffer, encoding)) {
+        keep(buffer);
+        return Err(error);
+    }
+    if buffer.len() > KEEP {
+        return Ok(buffer.into());
+    }
+    let bytes = Bytes::copy_from_slice(&buffer);
+    keep(buffer);
+    Ok(bytes)
+}
+
+/// The encoding of nil, which stands for no value. Costs nothing.
+pub const fn nil() -> Bytes {
+    Bytes::from_static(&[0xc0])
+}
+
+fn keep(buffer: Vec<u8>) {
+    if buffer.capacity() <= 2 * KEEP {
+        BUFFER.set(buffer);
+    }
+}

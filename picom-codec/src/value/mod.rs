@@ -1,0 +1,49 @@
+//! Rust values ↔ MessagePack bytes, by serde. This is the one room that knows how serde's data model looks on the wire;
+//! everything outside it handles `Bytes`.
+//!
+//! | serde | MessagePack |
+//! |---|---|
+//! | struct | map from names, or array with [`Encoding::Arrays`]; both are read |
+//! | enum variant without data | its name; read by index as well |
+//! | enum variant with data | map of one entry, name to data |
+//! | `Option` | nil, or the value itself |
+//! | unit, unit struct | nil; an empty array is read as well |
+//! | bytes, and sequences of nothing but `u8` (arrays and tuples from 16 on) | bin |
+//! | map, sequence, tuple | map, array, array |
+//! | `i128`, `u128` | bin of 16 bytes, big-endian; integers are read as well |
+//! | [`Blob`] | bin, and a slice of the frame when read |
+//! | [`rmpv::Value`] | whatever it holds, ext included |
+//!
+//! An empty sequence of `u8` cannot be told from others and becomes an empty array; use [`Blob`] or `serde_bytes` where
+//! that matters to the reader. A string of [`rmpv::Value`] that is not UTF-8 has no place in serde's data model: it is
+//! written as bin, and one that arrives is read as `Value::Binary`.
+//!
+//! What arrives is [scanned](crate::scan) first, then decoded within a recursion budget of 64 that every array, map,
+//! enum, newtype and `Some` is charged to, so that types which recurse, with or without consuming input, end in an error.
+//! `#[serde(untagged)]` and `#[serde(flatten)]` types are read through a copy of the data that serde makes, whose cost
+//! multiplies with the levels of such types: keep them out of what peers that are not trusted can call, or decode with
+//! [`Limits::untrusted`](crate::Limits::untrusted). The budget cannot see into that copy: a type that is untagged and
+//! recurses without consuming input (`enum E { A(Box<E>), … }`) has no end for serde, whatever the input.
+
+mod blob;
+mod compound;
+mod decode;
+mod decode_error;
+mod deserializer;
+mod encode;
+mod ext;
+mod narrow;
+mod serializer;
+mod token;
+mod variant;
+
+pub use blob::Blob;
+pub use decode::{decode, decode_slice};
+pub use decode_error::{DecodeError, DecodeFault};
+pub use encode::{EncodeError, Encoding, encode, encode_with, nil};
+
+/// The name by which `rmpv` marks an ext to serde.
+const EXT: &str = rmpv::MSGPACK_EXT_STRUCT_NAME;
+
+/// The name by which [`Blob`] asks our own deserializer for a slice of the frame.
+const BLOB: &str = "$picom::Blob";

@@ -1,0 +1,5 @@
+//! Properties and tables of the codec: frames, the scan, values, and types that recurse. The golden vectors are in
+//! `tests/vectors.rs`.
+
+mod arbitrary;
+mod frames;
