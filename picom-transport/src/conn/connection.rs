@@ -1,0 +1,261 @@
+//! A connection in users' hands: opening streams, asking how it is, ending it.
+
+use super::driver::Driver;
+use super::incoming::StreamHandler;
+use super::recv::RecvHalf;
+use super::send::SendHalf;
+use super::shared::{PeerInfo, Shared, Stage};
+use crate::connector::BoxIo;
+use crate::proto::{
+    ConfigError, ConnectionConfig, ConnectionError, Identity, Mux, MuxStats, OpenError, Opening, Role,
+};
+use bytes::Bytes;
+use picom_codec::Method;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::time;
+
+/// What a call asks for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What is called.
+    pub method: Method,
+    /// The args: one MessagePack value.
+    pub args: Bytes,
+    /// A MessagePack map of at most 8 KiB (PROTOCOL §3.5), or nothing.
+    pub metadata: Option<Bytes>,
+    /// When the call's time has passed: both sides then end the stream.
+    pub deadline: Option<Instant>,
+    /// The call may safely run more than once.
+    pub idempotent: bool,
+    /// No input follows the args.
+    pub ends: bool,
+}
+
+/// Counters of a connection.
+pub type ConnectionStats = MuxStats;
+
+/// Why a connection did not come to stand. No call has been sent.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The configuration does not fit together.
+    #[error("the configuration of the connection does not fit")]
+    Config(#[from] ConfigError),
+    /// The connection ended before the handshake was complete.
+    #[error("the handshake failed")]
+    Connection(#[source] Arc<ConnectionError>),
+}
+
+/// One connection: a cheap handle. When the last handle is dropped the connection drains: open streams go on, and when
+/// they have ended it closes.
+#[derive(Clone)]
+pub struct Connection {
+    handle: Arc<Handle>,
+}
+
+struct Handle(Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let now = time::Instant::now().into_std();
+        self.0.with(|state| {
+            if state.mux.is_open() {
+                state.mux.drain(Duration::from_secs(86_400), now);
+            } else {
+                state.mux.close("dropped before the handshake was complete");
+            }
+        });
+    }
+}
+
+impl Connection {
+    /// Shakes hands over `io` as the client, expecting `meant`, and starts the task that drives the connection.
+    ///
+    /// Cancel safe: dropped before it is ready, the byte stream is closed.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration does not fit, or the handshake fails or takes longer than `hello_timeout`.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn client(
+        io: BoxIo,
+        address: String,
+        meant: Identity,
+        config: ConnectionConfig,
+    ) -> Result<Connection, HandshakeError> {
+        let connection = Self::start(io, address, Role::Client, meant, false, config, None)?;
+        connection.established().await?;
+        Ok(connection)
+    }
+
+    /// The server's side of the same, for a byte stream that was accepted. Returns at once: `handler` gets the calls.
+    /// `draining` is what hello says.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration does not fit.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn server(
+        io: BoxIo,
+        address: String,
+        identity: Identity,
+        draining: bool,
+        config: ConnectionConfig,
+        handler: Arc<dyn StreamHandler>,
+    ) -> Result<Connection, HandshakeError> {
+        Self::start(
+            io,
+            address,
+            Role::Server,
+            identity,
+            draining,
+            config,
+            Some(handler),
+        )
+    }
+
+    fn start(
+        io: BoxIo,
+        address: String,
+        role: Role,
+        identity: Identity,
+        draining: bool,
+        config: ConnectionConfig,
+        handler: Option<Arc<dyn StreamHandler>>,
+    ) -> Result<Connection, HandshakeError> {
+        config.check()?;
+        let now = time::Instant::now().into_std();
+        let mux = Mux::new(role, config.clone(), identity, draining, now);
+        let shared = Arc::new(Shared::new(mux, address));
+        tokio::spawn(Driver::new(io, shared.clone(), role, &config, handler));
+        Ok(Connection {
+            handle: Arc::new(Handle(shared)),
+        })
+    }
+
+    /// Waits until the handshake is complete. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// When the connection ended first.
+    pub async fn established(&self) -> Result<(), HandshakeError> {
+        let mut stage = self.shared().stage.subscribe();
+        let stage = stage.wait_for(|stage| !matches!(stage, Stage::Handshake)).await;
+        match stage.as_deref() {
+            Ok(Stage::Closed(error)) => Err(HandshakeError::Connection(error.clone())),
+            // The sender lives as long as the handle that is borrowed here.
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens a stream. Never waits: the request is in line, and is written when the socket takes it. Until then the call
+    /// can still go elsewhere (`NeverSent`).
+    ///
+    /// # Errors
+    ///
+    /// When there is no slot, the connection drains or is closed, or the args are too large. The call has not run.
+    pub fn open(&self, request: Request) -> Result<(SendHalf, RecvHalf), OpenError> {
+        let Request {
+            method,
+            args,
+            metadata,
+            deadline,
+            idempotent,
+            ends,
+        } = request;
+        let shared = self.shared();
+        let key = shared.with(|state| {
+            state.mux.open(Opening {
+                method,
+                metadata,
+                deadline,
+                idempotent,
+                args,
+                ends,
+            })
+        })?;
+        Ok((
+            SendHalf::new(shared.clone(), key),
+            RecvHalf::new(shared.clone(), key),
+        ))
+    }
+
+    /// It stands, and takes new streams as far as slots go.
+    pub fn is_open(&self) -> bool {
+        self.shared()
+            .with(|state| state.mux.is_open() && !state.mux.is_draining())
+    }
+
+    /// It has ended.
+    pub fn is_closed(&self) -> bool {
+        self.shared().with(|state| state.mux.ended().is_some())
+    }
+
+    /// How many streams could be opened now.
+    pub fn free_slots(&self) -> u32 {
+        self.shared().with(|state| state.mux.free_slots())
+    }
+
+    /// Waits until a slot may be free, or the connection takes no streams any more. May return early; cancel safe.
+    pub async fn slot_freed(&self) {
+        self.shared().slots.notified().await;
+    }
+
+    /// Who the other side is.
+    pub fn peer(&self) -> Arc<PeerInfo> {
+        self.shared().peer()
+    }
+
+    /// Waits until the connection takes no new streams: it drains or has ended. Cancel safe.
+    pub async fn draining(&self) {
+        let mut stage = self.shared().stage.subscribe();
+        let _ = stage
+            .wait_for(|stage| matches!(stage, Stage::Draining | Stage::Closed(_)))
+            .await;
+    }
+
+    /// Waits for the end of the connection and says why it came. Cancel safe.
+    pub async fn closed(&self) -> Arc<ConnectionError> {
+        let mut stage = self.shared().stage.subscribe();
+        let stage = stage.wait_for(|stage| matches!(stage, Stage::Closed(_))).await;
+        match stage.as_deref() {
+            Ok(Stage::Closed(error)) => error.clone(),
+            _ => Arc::new(ConnectionError::Closed("dropped")),
+        }
+    }
+
+    /// Ends the connection in order (PROTOCOL §9): no new streams; those that are open may take until `grace` has passed.
+    pub fn drain(&self, grace: Duration) {
+        let now = time::Instant::now().into_std();
+        self.shared().with(|state| state.mux.drain(grace, now));
+    }
+
+    /// Ends the connection at once: open streams are lost.
+    pub fn close(&self, reason: &'static str) {
+        self.shared().with(|state| state.mux.close(reason));
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> ConnectionStats {
+        self.shared().with(|state| state.mux.stats())
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.0
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("peer", &self.peer())
+            .finish_non_exhaustive()
+    }
+}

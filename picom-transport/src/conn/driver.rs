@@ -1,0 +1,435 @@
+//! The one task of a connection: it reads frames into the multiplexer, hands out what the peer opened, and writes what the
+//! multiplexer has to say, as much as the socket takes. Everything that waits, waits inside the multiplexer.
+
+use super::incoming::{Incoming, StreamHandler, Turn};
+use super::recv::RecvHalf;
+use super::send::SendHalf;
+use super::shared::Shared;
+use super::staged::Staged;
+use super::wakers::WakeList;
+use crate::connector::BoxIo;
+use crate::proto::{ConnectionConfig, ConnectionError, Key, Role};
+use bytes::{Buf, BytesMut};
+use picom_codec::dialect::leading_empty;
+use picom_codec::{FrameCodec, Sniff, sniff};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWrite;
+use tokio::time::{self, Sleep};
+use tokio_util::codec::Decoder;
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+
+/// Frames are taken out of the multiplexer while less than this is staged: what is staged can no longer be overtaken by an
+/// answer, dropped, or sent elsewhere.
+const STAGE: usize = 64 * 1024;
+/// The read buffer grows from a size at which idle connections cost little to one at which large bodies cost few calls.
+const FIRST_READ: usize = 512;
+const MOST_READ: usize = 64 * 1024;
+/// Reads in one turn, so that a peer that sends without end does not keep the others on the same thread waiting.
+const READS: usize = 8;
+/// After goaway, how long the peer may take to close its side. Closing with bytes unread would turn into a reset and destroy
+/// replies that are still on their way.
+const LINGER: Duration = Duration::from_secs(1);
+
+pub(super) struct Driver {
+    io: BoxIo,
+    shared: Arc<Shared>,
+    handler: Option<Arc<dyn StreamHandler>>,
+    codec: FrameCodec,
+    read: BytesMut,
+    /// The first bytes have been looked at.
+    sniffed: bool,
+    /// Since when a frame has been incomplete.
+    partial_since: Option<Instant>,
+    staged: Staged,
+    staged_total: u64,
+    written: u64,
+    /// When the socket last took something, while something waits.
+    progress: Instant,
+    /// The other tasks have had their turn since output was noticed.
+    yielded: bool,
+    stall_timeout: Duration,
+    sleep: Pin<Box<Sleep>>,
+    armed: Option<Instant>,
+    wakes: WakeList,
+    /// Set when the multiplexer has ended: until when to linger.
+    closing: Option<Closing>,
+}
+
+struct Closing {
+    until: Instant,
+    shut: bool,
+}
+
+impl Driver {
+    pub(super) fn new(
+        io: BoxIo,
+        shared: Arc<Shared>,
+        role: Role,
+        config: &ConnectionConfig,
+        handler: Option<Arc<dyn StreamHandler>>,
+    ) -> Self {
+        let now = time::Instant::now();
+        Self {
+            io,
+            shared,
+            handler,
+            codec: FrameCodec::new(config.frame_limit),
+            read: BytesMut::new(),
+            sniffed: role == Role::Client,
+            partial_since: None,
+            staged: Staged::default(),
+            staged_total: 0,
+            written: 0,
+            progress: now.into_std(),
+            yielded: false,
+            stall_timeout: config.stall_timeout,
+            sleep: Box::pin(time::sleep_until(now)),
+            armed: None,
+            wakes: WakeList::default(),
+            closing: None,
+        }
+    }
+
+    /// Reads what is there. Says whether frames came.
+    fn poll_input(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut any = false;
+        for turn in 0..=READS {
+            if turn == READS {
+                cx.waker().wake_by_ref();
+                break;
+            }
+            self.make_room();
+            match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.read) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => {
+                    let have = self.read.len();
+                    self.lost(if have == 0 {
+                        ConnectionError::PeerClosed
+                    } else {
+                        ConnectionError::Truncated { have }
+                    });
+                    break;
+                }
+                Poll::Ready(Ok(_)) => {
+                    if !self.take_frames(now) {
+                        break;
+                    }
+                    any = true;
+                }
+                Poll::Ready(Err(error)) => {
+                    self.lost(ConnectionError::Io(error));
+                    break;
+                }
+            }
+        }
+        any
+    }
+
+    fn make_room(&mut self) {
+        let capacity = self.read.capacity();
+        if self.read.len() < capacity {
+            return;
+        }
+        let step = if capacity == 0 {
+            FIRST_READ
+        } else {
+            capacity.clamp(FIRST_READ, MOST_READ)
+        };
+        self.read.reserve(step);
+    }
+
+    /// Hands the complete frames to the multiplexer and what was opened to the handler. Says whether to go on reading.
+    fn take_frames(&mut self, now: Instant) -> bool {
+        if !self.sniffed {
+            match sniff(&self.read) {
+                Sniff::NeedMore => return true,
+                Sniff::Native => {
+                    self.sniffed = true;
+                    self.read.advance(leading_empty(&self.read));
+                }
+                other => {
+                    self.lost(ConnectionError::NotPicom(spoken(other)));
+                    return false;
+                }
+            }
+        }
+        let (codec, read) = (&mut self.codec, &mut self.read);
+        let (open, progress) = self.shared.with_wakes(&mut self.wakes, |state| {
+            let mut progress = false;
+            while state.mux.ended().is_none() {
+                match codec.decode(read) {
+                    Ok(Some(frame)) => {
+                        tracing::trace!(?frame, "received");
+                        progress = true;
+                        state.mux.handle_frame(frame, now);
+                    }
+                    Ok(None) => break,
+                    Err(error) => state.mux.handle_bad_bytes(error),
+                }
+            }
+            (state.mux.ended().is_none(), progress)
+        });
+        self.wakes.wake();
+        self.partial_since = match self.partial_since {
+            _ if self.read.is_empty() => None,
+            Some(since) if !progress => Some(since),
+            _ => Some(now),
+        };
+        self.dispatch();
+        open
+    }
+
+    /// Gives the streams that the peer opened to the handler.
+    fn dispatch(&mut self) {
+        let Some(handler) = &self.handler else { return };
+        let mut turn: Option<Turn> = None;
+        loop {
+            let (shared, mut wakes) = (&self.shared, WakeList::default());
+            let batch = shared.with_wakes(&mut wakes, |state| {
+                let keys = std::mem::take(&mut state.opened);
+                let taken = keys
+                    .into_iter()
+                    .filter_map(|key| Some((key, state.mux.accept(key)?)));
+                taken.collect::<Vec<(Key, _)>>()
+            });
+            wakes.wake();
+            if batch.is_empty() {
+                return;
+            }
+            let peer = self.shared.peer();
+            for (key, opening) in batch {
+                let incoming = Incoming {
+                    method: opening.method,
+                    metadata: opening.metadata,
+                    deadline: opening.deadline,
+                    idempotent: opening.idempotent,
+                    args: opening.args,
+                    input_ended: opening.ends,
+                    send: SendHalf::new(self.shared.clone(), key),
+                    recv: RecvHalf::new(self.shared.clone(), key),
+                    peer: peer.clone(),
+                };
+                handler.handle(incoming, turn.get_or_insert_with(Turn::begin));
+            }
+        }
+    }
+
+    /// Writes while there is something and the socket takes it. Ready: everything is written. With `yields`, output that is
+    /// first noticed now waits until other tasks have run once, so that many small requests share one write.
+    fn poll_output(&mut self, cx: &mut Context<'_>, now: Instant, yields: bool) -> Poll<()> {
+        loop {
+            let yielding = yields && !self.yielded && self.staged.remaining() == 0;
+            let (staged, total, written) = (&mut self.staged, &mut self.staged_total, self.written);
+            let outcome = self.shared.with_wakes(&mut self.wakes, |state| {
+                state.mux.handle_written(written, now);
+                if yielding && state.mux.has_output() {
+                    return Stage::Yield;
+                }
+                while staged.remaining() < STAGE {
+                    let Some(frame) = state.mux.poll_frame(now) else {
+                        break;
+                    };
+                    tracing::trace!(?frame, "sent");
+                    match staged.push(&frame) {
+                        Ok(length) => {
+                            *total += length as u64;
+                            state.mux.frame_staged(*total);
+                        }
+                        Err(error) => {
+                            tracing::error!(%error, "a frame could not be written");
+                            state.mux.close("a frame could not be written");
+                        }
+                    }
+                }
+                if staged.remaining() == 0 {
+                    state.driver_idle = true;
+                    if !state
+                        .driver
+                        .as_ref()
+                        .is_some_and(|waker| waker.will_wake(cx.waker()))
+                    {
+                        state.driver = Some(cx.waker().clone());
+                    }
+                    return Stage::Empty;
+                }
+                state.driver_idle = false;
+                Stage::Write
+            });
+            self.wakes.wake();
+            match outcome {
+                Stage::Yield => {
+                    self.yielded = true;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Stage::Empty => {
+                    self.yielded = false;
+                    self.staged.shrink();
+                    return Poll::Ready(());
+                }
+                Stage::Write => {}
+            }
+            match poll_write_buf(Pin::new(&mut self.io), cx, &mut self.staged) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => {
+                    self.lost(ConnectionError::PeerClosed);
+                    return Poll::Ready(());
+                }
+                Poll::Ready(Ok(count)) => {
+                    self.written += count as u64;
+                    self.progress = now;
+                }
+                Poll::Ready(Err(error)) => {
+                    self.lost(ConnectionError::Io(error));
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+
+    /// The byte stream is of no use any more.
+    fn lost(&mut self, error: ConnectionError) {
+        let (written, now) = (self.written, self.progress);
+        self.shared.with_wakes(&mut self.wakes, |state| {
+            state.mux.handle_written(written, now);
+            state.mux.handle_lost(error);
+        });
+        self.wakes.wake();
+        self.staged = Staged::default();
+    }
+
+    /// Lets time pass in the multiplexer and sets the timer for the next time. Says whether the timer has fired already.
+    fn poll_time(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let stalled = (self.staged.remaining() > 0).then(|| self.progress + self.stall_timeout);
+        let partial = self.partial_since.map(|since| since + self.stall_timeout);
+        if stalled.into_iter().chain(partial).any(|limit| now >= limit) {
+            self.lost(ConnectionError::Stalled(self.stall_timeout));
+        }
+        let next = self.shared.with_wakes(&mut self.wakes, |state| {
+            if state.mux.next_timeout(now).is_some_and(|next| next <= now) {
+                state.mux.handle_timeout(now);
+            }
+            state.mux.next_timeout(now)
+        });
+        self.wakes.wake();
+        let Some(next) = next.into_iter().chain(stalled).chain(partial).min() else {
+            return false;
+        };
+        // An earlier timer is left as it is: when it fires, this is asked again. Most calls then never touch the timer.
+        if self.armed.is_none_or(|armed| next < armed || armed <= now) {
+            self.armed = Some(next);
+            self.sleep.as_mut().reset(time::Instant::from_std(next));
+        }
+        let fired = self.sleep.as_mut().poll(cx).is_ready();
+        if fired {
+            self.armed = None;
+        }
+        fired
+    }
+
+    /// The multiplexer has ended: the rest is written, our direction closed, the peer's read to its end, for at most a
+    /// moment.
+    fn poll_close(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        let until = self
+            .closing
+            .get_or_insert_with(|| Closing {
+                until: now + LINGER,
+                shut: false,
+            })
+            .until;
+        if now >= until {
+            return Poll::Ready(());
+        }
+        self.sleep.as_mut().reset(time::Instant::from_std(until));
+        if self.sleep.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let broken = self.shared.with(|state| {
+            matches!(
+                state.mux.ended().map(|error| &**error),
+                Some(
+                    ConnectionError::Io(_)
+                        | ConnectionError::PingTimeout(_)
+                        | ConnectionError::Stalled(_)
+                        | ConnectionError::PeerClosed
+                        | ConnectionError::Truncated { .. }
+                        | ConnectionError::NotPicom(_)
+                )
+            )
+        });
+        if broken {
+            return Poll::Ready(());
+        }
+        if !matches!(self.poll_output(cx, now, false), Poll::Ready(())) {
+            return Poll::Pending;
+        }
+        if let Some(closing) = self.closing.as_mut().filter(|closing| !closing.shut) {
+            match Pin::new(&mut self.io).poll_shutdown(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => closing.shut = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+            }
+        }
+        loop {
+            self.read.clear();
+            self.make_room();
+            match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.read) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(_)) => {}
+            }
+        }
+    }
+
+    fn is_ended(&self) -> bool {
+        self.shared.with(|state| state.mux.ended().is_some())
+    }
+}
+
+/// What a client speaks that does not speak picom.
+fn spoken(sniff: Sniff) -> &'static str {
+    match sniff {
+        Sniff::Classic => "it is the dialect of the Node library 0.3.x, which this version refuses",
+        Sniff::Tls => "it begins a TLS handshake",
+        Sniff::Http => "it sends an HTTP request",
+        Sniff::Native | Sniff::NeedMore | Sniff::Unknown => "its first bytes are no frame",
+    }
+}
+
+enum Stage {
+    Yield,
+    Empty,
+    Write,
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let now = time::Instant::now().into_std();
+        let driver = &mut *self;
+        if driver.closing.is_none() {
+            let read = driver.poll_input(cx, now);
+            while driver.poll_time(cx, now) {}
+            let _ = driver.poll_output(cx, now, !read);
+            if !driver.is_ended() {
+                return Poll::Pending;
+            }
+        }
+        driver.poll_close(cx, now)
+    }
+}
+
+impl Drop for Driver {
+    /// The runtime may drop the task at its end: whoever still waits on the connection must learn it.
+    fn drop(&mut self) {
+        let ended = self.is_ended();
+        if !ended {
+            self.lost(ConnectionError::Closed("the runtime ended"));
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The tasks around the multiplexer: a driver between it and the byte stream, and the halves and handles in users' hands.
+
+mod connection;
+mod driver;
+mod incoming;
+mod recv;
+mod send;
+mod shared;
+mod staged;
+mod wakers;
+
+pub use connection::{Connection, ConnectionStats, HandshakeError, Request};
+pub use incoming::{Incoming, StreamHandler, Turn};
+pub use recv::RecvHalf;
+pub use send::{EndWatch, SendHalf};
+pub use shared::PeerInfo;

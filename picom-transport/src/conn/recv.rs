@@ -1,0 +1,110 @@
+//! The receiving half of a stream.
+
+use super::shared::Shared;
+use super::wakers::register;
+use crate::proto::{Delivery, Key, Received, StreamError};
+use bytes::Bytes;
+use picom_codec::{Code, Items};
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// Receives the messages of a stream, in order, and grants the peer credit for more as they are taken.
+///
+/// Dropped before the peer's half has ended, it tells the peer to stop; if our own half has ended as well (so that the call
+/// is of no use to anybody any more) the stream is reset. A reply that has come by then is dropped with it.
+pub struct RecvHalf {
+    shared: Arc<Shared>,
+    key: Key,
+    /// The rest of a frame of packed messages; at most one frame is held here beyond the window.
+    items: Option<Items>,
+    failed: Option<StreamError>,
+}
+
+impl RecvHalf {
+    pub(super) fn new(shared: Arc<Shared>, key: Key) -> Self {
+        Self {
+            shared,
+            key,
+            items: None,
+            failed: None,
+        }
+    }
+
+    /// The next message: one MessagePack value, not scanned. `None` when the peer's half has ended properly; asking
+    /// again gives the same end, or the same error, again.
+    ///
+    /// Cancel safe: no message is lost.
+    ///
+    /// # Errors
+    ///
+    /// A fault that the peer stated behind its messages, or why the stream ended otherwise.
+    pub async fn recv(&mut self) -> Result<Option<Bytes>, StreamError> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// As [`recv`](Self::recv).
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
+        loop {
+            if let Some(error) = &self.failed {
+                return Poll::Ready(Err(error.clone()));
+            }
+            if let Some(items) = &mut self.items {
+                match items.next() {
+                    Some(Ok(message)) => return Poll::Ready(Ok(Some(message))),
+                    Some(Err(error)) => {
+                        self.shared
+                            .with(|state| state.mux.reset(self.key, Code::BAD_MESSAGE));
+                        self.failed = Some(StreamError::BadItems(Arc::new(error)));
+                        self.items = None;
+                        continue;
+                    }
+                    None => self.items = None,
+                }
+            }
+            let key = self.key;
+            let (received, _replaced) = self.shared.with(|state| match state.mux.read(key) {
+                Received::Pending => (Received::Pending, register(&mut state.wakers(key).recv, cx)),
+                received => (received, None),
+            });
+            return Poll::Ready(match received {
+                Received::Pending => return Poll::Pending,
+                Received::Delivery(Delivery::One(message)) => Ok(Some(message)),
+                Received::Delivery(Delivery::Many(items)) => {
+                    self.items = Some(items);
+                    continue;
+                }
+                Received::End => Ok(None),
+                Received::Failed(error) => Err(error),
+            });
+        }
+    }
+
+    /// Wants no more, and says why. The other half is not concerned.
+    pub fn stop(self, code: Code) {
+        self.shared.with(|state| state.mux.stop(self.key, code));
+    }
+
+    /// Ends both halves at once.
+    pub fn reset(self, code: Code) {
+        self.shared.with(|state| state.mux.reset(self.key, code));
+    }
+}
+
+impl Drop for RecvHalf {
+    fn drop(&mut self) {
+        let _waker = self.shared.with(|state| {
+            state.mux.release_recv(self.key);
+            state.wakers(self.key).recv.take()
+        });
+    }
+}
+
+impl fmt::Debug for RecvHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecvHalf")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}

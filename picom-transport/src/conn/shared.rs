@@ -1,0 +1,163 @@
+//! What the driver, the halves and the handles of one connection share: the multiplexer behind a lock that is held for
+//! moments, never across a wait, and the wakers of those who wait.
+
+use super::wakers::{StreamWakers, WakeList};
+use crate::proto::{ConnectionError, Event, Key, Mux};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Waker;
+use tokio::sync::{Notify, watch};
+
+/// Who the other side is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Its address, as the connector or acceptor names it.
+    pub address: String,
+    /// The service it says it is (a server), or the one it meant to reach (a client).
+    pub service: Option<Arc<str>>,
+    /// The instance, likewise.
+    pub instance: Option<Arc<str>>,
+}
+
+/// How far a connection is, for those who wait for it.
+#[derive(Clone, Debug)]
+pub(crate) enum Stage {
+    Handshake,
+    Open,
+    Draining,
+    Closed(Arc<ConnectionError>),
+}
+
+pub(crate) struct State {
+    pub(crate) mux: Mux,
+    pub(crate) wakers: Vec<StreamWakers>,
+    /// Streams that the peer opened and nobody has taken yet.
+    pub(crate) opened: Vec<Key>,
+    pub(crate) driver: Option<Waker>,
+    /// The driver waits with nothing left to write: it must be woken for new output. While it runs, or waits for the
+    /// socket, waking it would be work for nothing.
+    pub(crate) driver_idle: bool,
+}
+
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    pub(crate) stage: watch::Sender<Stage>,
+    pub(crate) slots: Notify,
+    peer: OnceLock<Arc<PeerInfo>>,
+    address: String,
+}
+
+impl Shared {
+    pub(crate) fn new(mux: Mux, address: String) -> Self {
+        let (driver, driver_idle) = (None, false);
+        let state = State {
+            mux,
+            wakers: Vec::new(),
+            opened: Vec::new(),
+            driver,
+            driver_idle,
+        };
+        Self {
+            state: Mutex::new(state),
+            stage: watch::Sender::new(Stage::Handshake),
+            slots: Notify::new(),
+            peer: OnceLock::new(),
+            address,
+        }
+    }
+
+    /// Runs `action` on the state and wakes whom it concerns, behind the lock.
+    pub(crate) fn with<R>(&self, action: impl FnOnce(&mut State) -> R) -> R {
+        let mut wakes = WakeList::default();
+        let result = self.with_wakes(&mut wakes, |state| {
+            let result = action(state);
+            if state.driver_idle && state.mux.has_output() {
+                state.driver_idle = false;
+                (result, state.driver.clone())
+            } else {
+                (result, None)
+            }
+        });
+        wakes.wake();
+        if let (_, Some(driver)) = &result {
+            driver.wake_by_ref();
+        }
+        result.0
+    }
+
+    /// The same for the driver, which wakes no driver and keeps its list of wakers.
+    pub(crate) fn with_wakes<R>(&self, wakes: &mut WakeList, action: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = action(&mut state);
+        let mut staged = false;
+        while let Some(event) = state.mux.poll_event() {
+            match event {
+                Event::Readable(key) => wakes.push(state.waker(key, |wakers| &mut wakers.recv)),
+                Event::Writable(key) => wakes.push(state.waker(key, |wakers| &mut wakers.send)),
+                Event::Ended(key) => wakes.push(state.waker(key, |wakers| &mut wakers.ended)),
+                Event::Opened(key) => state.opened.push(key),
+                Event::SlotFree => self.slots.notify_one(),
+                Event::Ready | Event::PeerDraining => staged = true,
+            }
+        }
+        if staged || state.mux.ended().is_some() {
+            self.publish_stage(&state.mux);
+        }
+        result
+    }
+
+    fn publish_stage(&self, mux: &Mux) {
+        let stage = match mux.ended() {
+            Some(error) => Stage::Closed(error.clone()),
+            None if mux.is_draining() => Stage::Draining,
+            None => Stage::Open,
+        };
+        if mux.peer_limits().is_some() {
+            self.peer.get_or_init(|| {
+                let identity = mux.peer_identity().clone();
+                let address = self.address.clone();
+                Arc::new(PeerInfo {
+                    address,
+                    service: identity.service,
+                    instance: identity.instance,
+                })
+            });
+        }
+        let closed = matches!(&*self.stage.borrow(), Stage::Closed(_));
+        if !closed {
+            self.stage.send_replace(stage);
+            self.slots.notify_waiters();
+        }
+    }
+
+    /// Who the peer is; before the handshake only its address is known.
+    pub(crate) fn peer(&self) -> Arc<PeerInfo> {
+        match self.peer.get() {
+            Some(peer) => peer.clone(),
+            None => Arc::new(PeerInfo {
+                address: self.address.clone(),
+                ..PeerInfo::default()
+            }),
+        }
+    }
+}
+
+impl State {
+    /// Where the wakers of a stream stand.
+    pub(crate) fn wakers(&mut self, key: Key) -> &mut StreamWakers {
+        let index = key.index();
+        if self.wakers.len() <= index {
+            self.wakers.resize_with(index + 1, StreamWakers::default);
+        }
+        &mut self.wakers[index]
+    }
+
+    fn waker(
+        &mut self,
+        key: Key,
+        which: impl FnOnce(&mut StreamWakers) -> &mut Option<Waker>,
+    ) -> Option<Waker> {
+        self.wakers
+            .get_mut(key.index())
+            .and_then(|wakers| which(wakers).take())
+    }
+}

@@ -1,0 +1,34 @@
+//! Streams over pooled connections.
+//!
+//! | what | where |
+//! |---|---|
+//! | the protocol without a socket: frames and time in, frames and events out | [`proto`] |
+//! | a connection and the two halves of its streams | [`Connection`], [`SendHalf`], [`RecvHalf`] |
+//! | connections per address, dialed once for all who wait | [`Pool`] |
+//! | accepting connections, draining them | [`Listener`] |
+//! | the seams to the network | [`Connector`], [`Acceptor`]; [`TcpConnector`], [`TcpAcceptor`] |
+//! | doubles for tests (feature `testing`) | `testing` |
+//!
+//! This crate dials addresses. It knows nothing of services beyond the names that a handshake compares.
+
+mod conn;
+mod connector;
+mod listener;
+mod pool;
+pub mod proto;
+mod tcp;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use conn::{
+    Connection, ConnectionStats, EndWatch, HandshakeError, Incoming, PeerInfo, RecvHalf, Request, SendHalf,
+    StreamHandler, Turn,
+};
+pub use connector::{Acceptor, BoxIo, Connector, Io};
+pub use listener::{DrainReport, Listener, ListenerConfig, ListenerStats};
+pub use pool::{DialError, Pool, PoolConfig, PoolStats, SlotStatus, Target};
+pub use proto::{
+    ConfigError, ConnectionConfig, ConnectionError, FaultReply, Identity, OpenError, Outcome, SendError,
+    StreamError,
+};
+pub use tcp::{TcpAcceptor, TcpConnector};

@@ -1,0 +1,298 @@
+//! Accepting connections: the loop, its limits, and how it all ends.
+
+use crate::conn::{Connection, StreamHandler};
+use crate::connector::{Acceptor, BoxIo};
+use crate::proto::{ConfigError, ConnectionConfig, Identity};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::{self, Instant};
+
+/// The loop gives a sign of life so often even if nobody connects.
+const TICK: Duration = Duration::from_secs(1);
+/// After an error of accept the loop pauses, longer each time: without descriptors it would spin (measured: 700,000 errors a second).
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The limits of a listener.
+#[derive(Clone, Debug)]
+pub struct ListenerConfig {
+    /// Of each connection.
+    pub connection: ConnectionConfig,
+    /// Connections that have not shaken hands yet; more are closed at once. Each holds a few hundred bytes for at most
+    /// `hello_timeout`.
+    pub unready_limit: usize,
+}
+
+impl Default for ListenerConfig {
+    fn default() -> Self {
+        Self {
+            connection: ConnectionConfig::for_server(),
+            unready_limit: 1024,
+        }
+    }
+}
+
+/// Counters of a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenerStats {
+    /// Connections that stand.
+    pub connections: usize,
+    /// Of them, those that have not shaken hands.
+    pub unready: usize,
+    /// Connections accepted so far.
+    pub accepted: u64,
+    /// Connections closed at once, for the limit.
+    pub turned_away: u64,
+    /// Errors of accept.
+    pub accept_errors: u64,
+}
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Connections whose streams all ended in time.
+    pub finished: usize,
+    /// Connections that were cut with streams open.
+    pub cut: usize,
+    /// Streams that were cut.
+    pub streams_cut: usize,
+}
+
+/// Accepts connections and hands their calls to a handler, until it is told to stop. A cheap handle.
+#[derive(Clone)]
+pub struct Listener {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    acceptor: Arc<dyn Acceptor>,
+    identity: Identity,
+    config: ListenerConfig,
+    handler: Arc<dyn StreamHandler>,
+    open: Mutex<Open>,
+    unready: AtomicUsize,
+    accepted: AtomicU64,
+    turned_away: AtomicU64,
+    accept_errors: AtomicU64,
+    born: Instant,
+    /// Milliseconds after `born` at which the loop last went round.
+    ticked: AtomicU64,
+    stop: watch::Sender<bool>,
+    emptied: Notify,
+}
+
+#[derive(Default)]
+struct Open {
+    connections: HashMap<u64, Connection>,
+    draining: bool,
+}
+
+impl Listener {
+    /// Starts the loop. Connections are of `identity`: a client that means another one is refused.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration does not fit.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn start(
+        acceptor: Arc<dyn Acceptor>,
+        identity: Identity,
+        config: ListenerConfig,
+        handler: Arc<dyn StreamHandler>,
+    ) -> Result<Listener, ConfigError> {
+        config.connection.check()?;
+        let inner = Arc::new(Inner {
+            acceptor,
+            identity,
+            config,
+            handler,
+            open: Mutex::default(),
+            unready: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
+            turned_away: AtomicU64::new(0),
+            accept_errors: AtomicU64::new(0),
+            born: Instant::now(),
+            ticked: AtomicU64::new(0),
+            stop: watch::Sender::new(false),
+            emptied: Notify::new(),
+        });
+        tokio::spawn(accept_loop(inner.clone()));
+        Ok(Listener { inner })
+    }
+
+    /// Where it accepts, as `host:port`.
+    pub fn local_addr(&self) -> String {
+        self.inner.acceptor.local_addr()
+    }
+
+    /// Whether the loop has gone round within this time. It does so every second, so ask for a few.
+    pub fn is_alive(&self, within: Duration) -> bool {
+        let now = self.inner.born.elapsed();
+        let ticked = Duration::from_millis(self.inner.ticked.load(Ordering::Relaxed));
+        now.saturating_sub(ticked) <= within
+    }
+
+    /// Begins to end: every connection is told to open no more streams, and new ones learn it from hello. Goes on accepting.
+    pub fn start_drain(&self, grace: Duration) {
+        let connections: Vec<Connection> = {
+            let mut open = self.inner.open();
+            open.draining = true;
+            open.connections.values().cloned().collect()
+        };
+        for connection in connections {
+            connection.drain(grace);
+        }
+    }
+
+    /// Accepts no more. What stands, stands.
+    pub fn stop_accepting(&self) {
+        self.inner.stop.send_replace(true);
+    }
+
+    /// Waits until every connection has ended, and says how. Begin with [`start_drain`](Self::start_drain), whose grace bounds
+    /// this. Cancel safe.
+    pub async fn drained(&self) -> DrainReport {
+        let mut report = DrainReport::default();
+        let connections: Vec<Connection> = self.inner.open().connections.values().cloned().collect();
+        for connection in connections {
+            connection.closed().await;
+            let cut = connection.stats().cut as usize;
+            report.streams_cut += cut;
+            report.cut += usize::from(cut > 0);
+            report.finished += usize::from(cut == 0);
+        }
+        loop {
+            let emptied = self.inner.emptied.notified();
+            if self.inner.open().connections.is_empty() {
+                return report;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Ends everything at once.
+    pub fn close(&self) {
+        self.stop_accepting();
+        let connections: Vec<Connection> = self.inner.open().connections.values().cloned().collect();
+        for connection in connections {
+            connection.close("the listener was closed");
+        }
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> ListenerStats {
+        let inner = &self.inner;
+        ListenerStats {
+            connections: inner.open().connections.len(),
+            unready: inner.unready.load(Ordering::Relaxed),
+            accepted: inner.accepted.load(Ordering::Relaxed),
+            turned_away: inner.turned_away.load(Ordering::Relaxed),
+            accept_errors: inner.accept_errors.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Inner {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tick(&self) {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.ticked.store(now, Ordering::Relaxed);
+    }
+
+    /// A byte stream has come.
+    fn welcome(self: &Arc<Self>, io: BoxIo, address: String) {
+        let number = self.accepted.fetch_add(1, Ordering::Relaxed);
+        if self.unready.load(Ordering::Relaxed) >= self.config.unready_limit {
+            self.turned_away.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(%address, "too many connections have not shaken hands: closed");
+            return;
+        }
+        let connection = {
+            let mut open = self.open();
+            let (identity, config) = (self.identity.clone(), self.config.connection.clone());
+            let started = Connection::server(
+                io,
+                address.clone(),
+                identity,
+                open.draining,
+                config,
+                self.handler.clone(),
+            );
+            let connection = match started {
+                Ok(connection) => connection,
+                Err(error) => {
+                    tracing::error!(%error, "a connection could not be started");
+                    return;
+                }
+            };
+            open.connections.insert(number, connection.clone());
+            connection
+        };
+        self.unready.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%address, "accepted");
+        let inner = self.clone();
+        tokio::spawn(async move {
+            let established = connection.established().await;
+            inner.unready.fetch_sub(1, Ordering::Relaxed);
+            let error = connection.closed().await;
+            match established {
+                Ok(()) => tracing::debug!(%address, %error, "closed"),
+                Err(_) => tracing::debug!(%address, %error, "closed before the handshake was complete"),
+            }
+            let last = {
+                let mut open = inner.open();
+                open.connections.remove(&number);
+                open.connections.is_empty()
+            };
+            if last {
+                inner.emptied.notify_waiters();
+            }
+        });
+    }
+}
+
+async fn accept_loop(inner: Arc<Inner>) {
+    let mut stop = inner.stop.subscribe();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        inner.tick();
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            accepted = inner.acceptor.accept() => accepted,
+            () = time::sleep(TICK) => continue,
+        };
+        match accepted {
+            Ok((io, address)) => {
+                pause = FIRST_PAUSE;
+                inner.welcome(io, address);
+            }
+            Err(error) => {
+                let errors = inner.accept_errors.fetch_add(1, Ordering::Relaxed);
+                if errors == 0 || pause == LONGEST_PAUSE {
+                    tracing::warn!(%error, "accepting connections fails; calls on open ones go on");
+                }
+                time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("local_addr", &self.local_addr())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,436 @@
+//! Connections per address, dialed once for all who wait. Which slot a call gets is decided in `slots.rs`, when to dial
+//! again in `backoff.rs`, and a dial itself is `dial.rs`: this file holds the table.
+
+mod backoff;
+mod dial;
+mod slots;
+
+use crate::conn::Connection;
+use crate::connector::Connector;
+use crate::proto::{ConfigError, ConnectionConfig, Identity};
+use backoff::Backoff;
+pub use dial::DialError;
+use dial::{Dial, DialContext};
+use slots::{Decision, SlotView};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::time;
+
+/// Where to dial and whom to expect there: connections are kept per target.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// `host:port`, IPv6 in brackets.
+    pub authority: Arc<str>,
+    /// The service that must answer; `None`: any.
+    pub service: Option<Arc<str>>,
+    /// The instance that must answer; `None`: any.
+    pub instance: Option<Arc<str>>,
+}
+
+impl Target {
+    /// Whoever answers at `authority`.
+    pub fn anyone(authority: impl Into<Arc<str>>) -> Self {
+        Self {
+            authority: authority.into(),
+            service: None,
+            instance: None,
+        }
+    }
+
+    fn meant(&self) -> Identity {
+        Identity {
+            service: self.service.clone(),
+            instance: self.instance.clone(),
+        }
+    }
+}
+
+/// How a pool dials.
+#[derive(Clone, Debug)]
+pub struct PoolConfig {
+    /// How long a byte stream may take to stand: within a data centre a peer that is there answers in milliseconds.
+    pub connect_timeout: Duration,
+    /// Connections to one target: another is dialed when all slots of the others are taken.
+    pub connections_per_target: usize,
+    /// The first pause after a failed dial; each further one is 1.6 times as long, give or take 20 %.
+    pub first_backoff: Duration,
+    /// The longest pause.
+    pub most_backoff: Duration,
+    /// Where the jitter begins: a fixed number makes a simulation repeatable.
+    pub seed: u64,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(1),
+            connections_per_target: 4,
+            first_backoff: Duration::from_millis(50),
+            most_backoff: Duration::from_secs(5),
+            seed: backoff::random_seed(),
+        }
+    }
+}
+
+/// What there is towards a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotStatus {
+    /// A connection stands, with so many free slots in all.
+    Connected {
+        /// 0: all are taken, and another connection may be dialed.
+        free_slots: u32,
+    },
+    /// A dial is under way.
+    Connecting,
+    /// The last dial failed; the next may be made at this moment.
+    Backoff {
+        /// See above.
+        until: Instant,
+    },
+    /// Nothing.
+    Idle,
+}
+
+/// Counters of a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Targets in the table.
+    pub targets: usize,
+    /// Connections that stand.
+    pub connections: usize,
+    /// Dials made so far.
+    pub dials: u64,
+    /// Dials that failed.
+    pub failed_dials: u64,
+}
+
+/// See the module. A cheap handle.
+#[derive(Clone)]
+pub struct Pool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    connector: Arc<dyn Connector>,
+    config: PoolConfig,
+    connection: ConnectionConfig,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    slots: HashMap<Target, Slot>,
+    closed: bool,
+    dials: u64,
+    failed_dials: u64,
+    jitter: u64,
+}
+
+#[derive(Default)]
+struct Slot {
+    connections: Vec<Connection>,
+    dial: Option<Dial>,
+    backoff: Backoff,
+    last: Option<DialError>,
+}
+
+impl Slot {
+    /// Forgets connections that take no more streams; those that still carry some live on in their halves.
+    fn prune(&mut self) {
+        self.connections.retain(Connection::is_open);
+    }
+
+    fn view(&self) -> SlotView {
+        SlotView {
+            connections: self.connections.len(),
+            free_slots: self
+                .connections
+                .iter()
+                .map(Connection::free_slots)
+                .fold(0, u32::saturating_add),
+            dialing: self.dial.is_some(),
+            backoff_until: self.backoff.until(),
+        }
+    }
+
+    fn roomiest(&self) -> Option<&Connection> {
+        match &self.connections[..] {
+            [only] => Some(only).filter(|connection| connection.free_slots() > 0),
+            several => several
+                .iter()
+                .map(|connection| (connection.free_slots(), connection))
+                .filter(|(free, _)| *free > 0)
+                .max_by_key(|(free, _)| *free)
+                .map(|(_, connection)| connection),
+        }
+    }
+}
+
+impl Pool {
+    /// A pool that dials through `connector`.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration of its connections does not fit.
+    pub fn new(
+        connector: Arc<dyn Connector>,
+        config: PoolConfig,
+        connection: ConnectionConfig,
+    ) -> Result<Pool, ConfigError> {
+        connection.check()?;
+        if config.connections_per_target == 0 {
+            let rule = "at least 1".to_owned();
+            return Err(ConfigError {
+                name: "connections_per_target",
+                value: 0,
+                rule,
+            });
+        }
+        let table = Mutex::new(Table {
+            jitter: config.seed,
+            ..Table::default()
+        });
+        Ok(Pool {
+            inner: Arc::new(Inner {
+                connector,
+                config,
+                connection,
+                table,
+            }),
+        })
+    }
+
+    /// What there is towards `target`. Dials nothing.
+    pub fn status(&self, target: &Target) -> SlotStatus {
+        let now = time::Instant::now().into_std();
+        let mut table = self.table();
+        let Some(slot) = table.slots.get_mut(target) else {
+            return SlotStatus::Idle;
+        };
+        slot.prune();
+        let view = slot.view();
+        if view.connections > 0 {
+            return SlotStatus::Connected {
+                free_slots: view.free_slots,
+            };
+        }
+        match view.backoff_until {
+            _ if view.dialing => SlotStatus::Connecting,
+            Some(until) if until > now => SlotStatus::Backoff { until },
+            _ => SlotStatus::Idle,
+        }
+    }
+
+    /// A connection with a free slot, if one stands. Dials nothing.
+    pub fn ready(&self, target: &Target) -> Option<Connection> {
+        let mut table = self.table();
+        let slot = table.slots.get_mut(target)?;
+        if let Some(connection) = slot.roomiest() {
+            return Some(connection.clone());
+        }
+        slot.prune();
+        None
+    }
+
+    /// Begins a dial in the background if there is no connection and the last failure is long enough ago.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn warm(&self, target: &Target) {
+        let now = time::Instant::now().into_std();
+        let mut table = self.table();
+        if !table.closed && matches!(self.decide(&mut table, target, now), Decision::Dial) {
+            self.dial(&mut table, target);
+        }
+    }
+
+    /// A connection with a free slot: one that stands, or the one that is being dialed, by whomever. Cancel safe: the dial
+    /// goes on for the others.
+    ///
+    /// # Errors
+    ///
+    /// When the dial fails, or failed so recently that none is made, or all connections that there may be are full.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn connection(&self, target: &Target) -> Result<Connection, DialError> {
+        loop {
+            let now = time::Instant::now().into_std();
+            let mut waiting = {
+                let mut table = self.table();
+                if table.closed {
+                    return Err(DialError::Closed);
+                }
+                match self.decide(&mut table, target, now) {
+                    Decision::Use => match self.find(&mut table, target) {
+                        Some(connection) => return Ok(connection),
+                        None => continue,
+                    },
+                    Decision::Dial => self.dial(&mut table, target),
+                    Decision::Wait => match table.slots.get(target).and_then(|slot| slot.dial.as_ref()) {
+                        Some(dial) => dial.subscribe(),
+                        None => continue,
+                    },
+                    Decision::Refuse { until } => {
+                        let last = table.slots.get(target).and_then(|slot| slot.last.clone());
+                        let wait = until.saturating_duration_since(now);
+                        let authority = target.authority.clone();
+                        return Err(DialError::Backoff {
+                            authority,
+                            wait,
+                            last: last.map(Box::new),
+                        });
+                    }
+                    Decision::Full => {
+                        let connections = self.inner.config.connections_per_target;
+                        return Err(DialError::Full {
+                            authority: target.authority.clone(),
+                            connections,
+                        });
+                    }
+                }
+            };
+            if let Some(Err(error)) = waiting.outcome().await {
+                return Err(error);
+            }
+        }
+    }
+
+    /// The target is of no use any more: a connection without streams is closed, one with streams goes on.
+    pub fn forget(&self, target: &Target) {
+        let slot = {
+            let mut table = self.table();
+            let busy = table.slots.get_mut(target).is_some_and(|slot| {
+                slot.prune();
+                slot.connections
+                    .iter()
+                    .any(|connection| connection.stats().opened_now > 0)
+            });
+            if busy { None } else { table.slots.remove(target) }
+        };
+        // Dropped behind the lock: the handles of its connections lock in turn.
+        drop(slot);
+    }
+
+    /// Drains all connections and waits until they have ended, at most `grace` and a moment. Later calls fail with `Closed`.
+    pub async fn close(&self, grace: Duration) {
+        let slots = {
+            let mut table = self.table();
+            table.closed = true;
+            std::mem::take(&mut table.slots)
+        };
+        let connections: Vec<Connection> = slots.into_values().flat_map(|slot| slot.connections).collect();
+        for connection in &connections {
+            connection.drain(grace);
+        }
+        for connection in connections {
+            connection.closed().await;
+        }
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> PoolStats {
+        let mut table = self.table();
+        let connections = table.slots.values_mut().map(|slot| {
+            slot.prune();
+            slot.connections.len()
+        });
+        let connections = connections.sum();
+        let Table {
+            slots,
+            dials,
+            failed_dials,
+            ..
+        } = &*table;
+        PoolStats {
+            targets: slots.len(),
+            connections,
+            dials: *dials,
+            failed_dials: *failed_dials,
+        }
+    }
+
+    fn decide(&self, table: &mut Table, target: &Target, now: Instant) -> Decision {
+        let Some(slot) = table.slots.get_mut(target) else {
+            return Decision::Dial;
+        };
+        slot.prune();
+        slot.view().decide(self.inner.config.connections_per_target, now)
+    }
+
+    fn find(&self, table: &mut Table, target: &Target) -> Option<Connection> {
+        table.slots.get(target)?.roomiest().cloned()
+    }
+
+    /// Starts the one dial that everybody waits for. It has a task of its own, so that it does not end with the caller who
+    /// happened to begin it.
+    fn dial(&self, table: &mut Table, target: &Target) -> Dial {
+        table.dials += 1;
+        let (dial, report) = Dial::begin();
+        table.slots.entry(target.clone()).or_default().dial = Some(dial.subscribe());
+        let context = DialContext {
+            connector: self.inner.connector.clone(),
+            connect_timeout: self.inner.config.connect_timeout,
+            connection: self.inner.connection.clone(),
+        };
+        let (pool, target) = (Arc::downgrade(&self.inner), target.clone());
+        tokio::spawn(async move {
+            let outcome = context.dial(&target.authority, target.meant()).await;
+            if let Some(inner) = pool.upgrade() {
+                Pool { inner }.dialed(&target, &outcome);
+            }
+            report.send(outcome.map(drop));
+        });
+        dial
+    }
+
+    fn dialed(&self, target: &Target, outcome: &Result<Connection, DialError>) {
+        let now = time::Instant::now().into_std();
+        let mut table = self.table();
+        let table = &mut *table;
+        if table.closed {
+            if let Ok(connection) = outcome {
+                connection.drain(Duration::ZERO);
+            }
+            return;
+        }
+        // Forgotten meanwhile: the connection closes with its last handle.
+        let Some(slot) = table.slots.get_mut(target) else {
+            return;
+        };
+        slot.dial = None;
+        match outcome {
+            Ok(connection) => {
+                slot.backoff.succeeded();
+                slot.last = None;
+                slot.connections.push(connection.clone());
+                tracing::debug!(authority = %target.authority, "connected");
+            }
+            Err(error) => {
+                table.failed_dials += 1;
+                let random = backoff::next_random(&mut table.jitter);
+                let config = &self.inner.config;
+                slot.backoff
+                    .failed(now, config.first_backoff, config.most_backoff, random);
+                slot.last = Some(error.clone());
+                tracing::debug!(authority = %target.authority, %error, "the dial failed");
+            }
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.inner.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("connector", &self.inner.connector)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,587 @@
+//! What a stream has to send, and how it becomes frames: small messages packed together, large ones cut into parts, the
+//! end in order behind them (PROTOCOL §6, §7.1). Credit is the limit; whose turn it is stands in `schedule.rs`.
+
+use super::error::FaultReply;
+use super::handshake::PeerLimits;
+use bytes::{Bytes, BytesMut};
+use picom_codec::{Fault, Frame, StreamId};
+use std::collections::VecDeque;
+
+/// Messages up to this size are packed: above, a frame of their own costs little.
+const SMALL: usize = 4096;
+/// The most that is packed into one frame: beyond it a frame's head costs nothing, and a receiver could begin sooner.
+const PACK: usize = 32 * 1024;
+/// A stream takes messages while fewer bytes wait: what the driver stages at a time.
+const ROOM: usize = 64 * 1024;
+/// Heads of data, last, items and fault frames without their strings: array, kind, stream, numbers, header of what follows.
+const HEAD: usize = 32;
+/// Each part but the last carries at least so much (PROTOCOL §6.2).
+const LEAST_PART: u32 = 4096;
+/// What a frame costs at least (PROTOCOL §7.1).
+pub(super) const LEAST_CHARGE: u32 = 256;
+
+/// What a body of this length costs.
+pub(super) fn charge(body: usize) -> u32 {
+    u32::try_from(body).unwrap_or(u32::MAX).max(LEAST_CHARGE)
+}
+
+/// Whether a message travels in one frame to this peer (PROTOCOL §6.1).
+pub(super) fn fits(body: usize, head: usize, peer: &PeerLimits) -> bool {
+    body.saturating_add(head) <= peer.frame_limit as usize && charge(body) <= peer.first_window
+}
+
+/// How a half ends.
+#[derive(Debug)]
+pub(super) enum Final {
+    End,
+    Fault(Box<FaultReply>),
+}
+
+#[derive(Debug)]
+enum Outgoing {
+    Message {
+        body: Bytes,
+        written: usize,
+        in_parts: bool,
+    },
+    Packed(Packed),
+}
+
+/// Small messages one behind the other.
+#[derive(Debug, Default)]
+struct Packed {
+    buffer: BytesMut,
+    /// Where each ends, counted from the first byte ever put in.
+    ends: VecDeque<usize>,
+    start: usize,
+}
+
+impl Packed {
+    fn push(&mut self, message: &[u8]) {
+        self.buffer.extend_from_slice(message);
+        self.ends.push_back(self.start + self.buffer.len());
+    }
+
+    /// Takes as many messages as fit `room` bytes, at least one, or none.
+    fn take(&mut self, room: usize) -> Option<(u32, Bytes)> {
+        let most = self.start + room;
+        let count = self
+            .ends
+            .iter()
+            .take(usize::from(u16::MAX))
+            .take_while(|end| **end <= most)
+            .count();
+        let end = *self.ends.get(count.checked_sub(1)?)?;
+        self.ends.drain(..count);
+        let length = end - self.start;
+        self.start = end;
+        Some((count as u32, self.buffer.split_to(length).freeze()))
+    }
+}
+
+/// The next frame of a stream, if it may go.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Send it, it costs `charge`; with `ends` it is the last of the half.
+    Frame { frame: Frame, charge: u32, ends: bool },
+    /// There is something, but no credit for it.
+    Blocked,
+    /// There is nothing.
+    Empty,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    first: Option<Outgoing>,
+    rest: VecDeque<Outgoing>,
+    bytes: usize,
+    last: Option<Final>,
+}
+
+impl Outbox {
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes < ROOM
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none() && self.last.is_none()
+    }
+
+    pub(super) fn push(&mut self, message: Bytes) {
+        self.bytes += message.len();
+        if message.len() > SMALL {
+            return self.append(Outgoing::Message {
+                body: message,
+                written: 0,
+                in_parts: false,
+            });
+        }
+        match self.rest.back_mut().or(self.first.as_mut()) {
+            None => self.append(Outgoing::Message {
+                body: message,
+                written: 0,
+                in_parts: false,
+            }),
+            Some(Outgoing::Packed(packed)) => packed.push(&message),
+            Some(
+                back @ Outgoing::Message {
+                    written: 0,
+                    in_parts: false,
+                    ..
+                },
+            ) if back.is_small() => {
+                // The second small one in line: from here on they are packed.
+                let mut packed = Packed::default();
+                if let Outgoing::Message { body, .. } = back {
+                    packed.push(body);
+                }
+                packed.push(&message);
+                *back = Outgoing::Packed(packed);
+            }
+            Some(_) => self.append(Outgoing::Message {
+                body: message,
+                written: 0,
+                in_parts: false,
+            }),
+        }
+    }
+
+    /// The args of an open that did not fit its frame (PROTOCOL §6.4): they go before all that is in line already.
+    pub(super) fn push_args_first(&mut self, args: Bytes, ends: bool) {
+        self.bytes += args.len();
+        let args = Outgoing::Message {
+            body: args,
+            written: 0,
+            in_parts: true,
+        };
+        if let Some(first) = self.first.replace(args) {
+            self.rest.push_front(first);
+        }
+        if ends {
+            self.last = Some(Final::End);
+        }
+    }
+
+    /// The next thing in line is the rest of a message that has been begun.
+    pub(super) fn is_within_message(&self) -> bool {
+        matches!(&self.first, Some(Outgoing::Message { written, .. }) if *written > 0)
+    }
+
+    pub(super) fn finish(&mut self, last: Final) {
+        self.last = Some(last);
+    }
+
+    /// Forgets everything that waits, as after a reset.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn next(&mut self, stream: StreamId, credit: u32, peer: &PeerLimits) -> Next {
+        match self.first.take() {
+            Some(Outgoing::Packed(packed)) => self.next_packed(stream, packed, credit, peer),
+            Some(Outgoing::Message {
+                body,
+                written: 0,
+                in_parts: false,
+            }) if fits(body.len(), HEAD, peer) => {
+                let charge = charge(body.len());
+                if credit < charge {
+                    // The receiver grants half a window at a time: it may never grant the whole message at once.
+                    if body.len() > LEAST_PART as usize && credit >= LEAST_PART {
+                        return self.next_part(stream, body, 0, credit, peer);
+                    }
+                    self.first = Some(Outgoing::Message {
+                        body,
+                        written: 0,
+                        in_parts: false,
+                    });
+                    return Next::Blocked;
+                }
+                self.took(body.len());
+                self.advance();
+                self.whole(stream, body, charge)
+            }
+            Some(Outgoing::Message { body, written, .. }) => {
+                self.next_part(stream, body, written, credit, peer)
+            }
+            None => self.next_final(stream, credit),
+        }
+    }
+
+    fn next_packed(&mut self, stream: StreamId, mut packed: Packed, credit: u32, peer: &PeerLimits) -> Next {
+        let room = PACK.min(peer.frame_limit as usize - HEAD).min(credit as usize);
+        let taken = if credit < LEAST_CHARGE {
+            None
+        } else {
+            packed.take(room)
+        };
+        let Some((count, body)) = taken else {
+            self.first = Some(Outgoing::Packed(packed));
+            return Next::Blocked;
+        };
+        self.took(body.len());
+        if packed.ends.is_empty() {
+            self.advance();
+        } else {
+            self.first = Some(Outgoing::Packed(packed));
+        }
+        let charge = charge(body.len());
+        if count == 1 {
+            return self.whole(stream, body, charge);
+        }
+        Next::Frame {
+            frame: Frame::Items { stream, count, body },
+            charge,
+            ends: false,
+        }
+    }
+
+    /// A frame with one whole message, which ends the half if nothing follows.
+    fn whole(&mut self, stream: StreamId, body: Bytes, charge: u32) -> Next {
+        let ends = self.takes_end();
+        let frame = if ends {
+            Frame::Last { stream, body }
+        } else {
+            Frame::Data { stream, body }
+        };
+        Next::Frame { frame, charge, ends }
+    }
+
+    fn next_part(
+        &mut self,
+        stream: StreamId,
+        body: Bytes,
+        written: usize,
+        credit: u32,
+        peer: &PeerLimits,
+    ) -> Next {
+        let left = body.len() - written;
+        let most = (peer.frame_limit - HEAD as u32)
+            .min(peer.first_window)
+            .min(credit);
+        let length = left.min(most as usize);
+        if credit < LEAST_CHARGE || (length < left && most < LEAST_PART) {
+            self.first = Some(Outgoing::Message {
+                body,
+                written,
+                in_parts: true,
+            });
+            return Next::Blocked;
+        }
+        let total = (written == 0).then_some(body.len() as u64);
+        let part = body.slice(written..written + length);
+        self.took(length);
+        let mut end = false;
+        if length < left {
+            self.first = Some(Outgoing::Message {
+                body,
+                written: written + length,
+                in_parts: true,
+            });
+        } else {
+            self.advance();
+            end = self.takes_end();
+        }
+        let frame = Frame::Part {
+            stream,
+            total,
+            end,
+            body: part,
+        };
+        Next::Frame {
+            frame,
+            charge: charge(length),
+            ends: end,
+        }
+    }
+
+    fn next_final(&mut self, stream: StreamId, credit: u32) -> Next {
+        match self.last.take() {
+            None => Next::Empty,
+            Some(Final::End) => Next::Frame {
+                frame: Frame::End { stream },
+                charge: 0,
+                ends: true,
+            },
+            Some(Final::Fault(fault)) => {
+                let charge = charge(fault.details.len());
+                if credit < charge {
+                    self.last = Some(Final::Fault(fault));
+                    return Next::Blocked;
+                }
+                let FaultReply {
+                    code,
+                    started,
+                    do_not_retry,
+                    delay,
+                    text,
+                    name,
+                    details,
+                } = *fault;
+                let delay_ms = delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+                let fault = Fault {
+                    stream,
+                    code,
+                    started,
+                    do_not_retry,
+                    delay_ms,
+                    text,
+                    name,
+                    details,
+                };
+                Next::Frame {
+                    frame: Frame::Fault(fault),
+                    charge,
+                    ends: true,
+                }
+            }
+        }
+    }
+
+    fn append(&mut self, outgoing: Outgoing) {
+        if self.first.is_none() {
+            self.first = Some(outgoing);
+        } else {
+            self.rest.push_back(outgoing);
+        }
+    }
+
+    fn took(&mut self, bytes: usize) {
+        self.bytes -= bytes.min(self.bytes);
+    }
+
+    fn advance(&mut self) {
+        if self.first.is_none() {
+            self.first = self.rest.pop_front();
+        }
+    }
+
+    /// Whether the half ends behind what has just been taken; if so, the end goes with it.
+    fn takes_end(&mut self) -> bool {
+        if self.first.is_none() && matches!(self.last, Some(Final::End)) {
+            self.last = None;
+            return true;
+        }
+        false
+    }
+}
+
+impl Outgoing {
+    fn is_small(&self) -> bool {
+        matches!(self, Outgoing::Message { body, .. } if body.len() <= SMALL)
+    }
+}
+
+/// Cuts a fault to what the peer takes in one frame: details that do not fit are left out, and the text says so.
+pub(super) fn fit_fault(mut fault: FaultReply, peer: &PeerLimits) -> FaultReply {
+    const TEXT: usize = 4096;
+    const NAME: usize = 128;
+    let frame = peer.frame_limit as usize;
+    cut(&mut fault.text, TEXT.min(frame / 4));
+    if let Some(name) = &mut fault.name {
+        cut(name, NAME);
+    }
+    let head = HEAD + fault.text.len() + fault.name.as_ref().map_or(0, String::len);
+    // Half a window is what a sender is sure to get when all is read.
+    if !fits(fault.details.len(), head, peer) || charge(fault.details.len()) > peer.first_window / 2 {
+        let size = fault.details.len();
+        fault.details = Bytes::from_static(&[0xc0]);
+        fault.name = None;
+        cut(&mut fault.text, frame / 8);
+        fault.text.push_str(&format!(
+            " (details of {size} bytes are left out: over the peer's limit)"
+        ));
+    }
+    fault
+}
+
+fn cut(text: &mut String, most: usize) {
+    if text.len() > most {
+        let mut end = most;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: StreamId = StreamId::FIRST;
+
+    fn peer(frame_limit: u32, first_window: u32) -> PeerLimits {
+        PeerLimits {
+            frame_limit,
+            first_window,
+            ..PeerLimits::for_tests()
+        }
+    }
+
+    fn all(outbox: &mut Outbox, peer: &PeerLimits) -> Vec<(Frame, u32, bool)> {
+        let mut frames = Vec::new();
+        while let Next::Frame { frame, charge, ends } = outbox.next(ID, u32::MAX, peer) {
+            frames.push((frame, charge, ends));
+        }
+        assert!(outbox.is_empty() && outbox.bytes == 0);
+        frames
+    }
+
+    #[test]
+    fn a_lone_message_with_its_end_is_one_frame() {
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::from_static(b"\x07"));
+        outbox.finish(Final::End);
+        let frames = all(&mut outbox, &peer(65536, 65536));
+        assert!(matches!(&frames[..], [(Frame::Last { body, .. }, 256, true)] if body[..] == [7]));
+    }
+
+    #[test]
+    fn small_messages_in_line_are_packed() {
+        let mut outbox = Outbox::default();
+        for n in 0..5u8 {
+            outbox.push(Bytes::from(vec![n]));
+        }
+        outbox.finish(Final::End);
+        let frames = all(&mut outbox, &peer(65536, 65536));
+        assert!(matches!(&frames[..],
+            [(Frame::Items { count: 5, body, .. }, 256, false), (Frame::End { .. }, 0, true)]
+            if body[..] == [0, 1, 2, 3, 4]));
+    }
+
+    #[test]
+    fn packing_stops_at_the_credit_between_messages() {
+        let mut outbox = Outbox::default();
+        for n in 0..4u8 {
+            outbox.push(Bytes::from(vec![n; 200]));
+        }
+        let limits = peer(65536, 65536);
+        assert!(matches!(outbox.next(ID, 255, &limits), Next::Blocked));
+        let Next::Frame {
+            frame: Frame::Items { count: 2, body, .. },
+            charge: 400,
+            ..
+        } = outbox.next(ID, 599, &limits)
+        else {
+            panic!("two fit into 599 bytes")
+        };
+        assert_eq!((body[0], body[399]), (0, 1));
+        let Next::Frame {
+            frame: Frame::Data { body, .. },
+            charge: 256,
+            ..
+        } = outbox.next(ID, 256, &limits)
+        else {
+            panic!("one fits into 256 bytes")
+        };
+        assert_eq!(body[0], 2);
+    }
+
+    #[test]
+    fn a_message_over_the_frame_limit_travels_in_parts() {
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::from(vec![1u8; 20_000]));
+        outbox.finish(Final::End);
+        let frames = all(&mut outbox, &peer(8192, 65536));
+        let lengths: Vec<_> = frames
+            .iter()
+            .map(|(frame, charge, ends)| match frame {
+                Frame::Part { total, end, body, .. } => (*total, body.len(), *end, *charge, *ends),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(
+            lengths,
+            [
+                (Some(20_000), 8160, false, 8160, false),
+                (None, 8160, false, 8160, false),
+                (None, 3680, true, 3680, true)
+            ]
+        );
+    }
+
+    #[test]
+    fn what_follows_a_message_in_parts_is_not_lost() {
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::from(vec![1u8; 20_000]));
+        outbox.push(Bytes::from_static(b"\x07"));
+        outbox.finish(Final::End);
+        let frames = all(&mut outbox, &peer(8192, 65536));
+        assert!(matches!(frames.last(), Some((Frame::Last { body, .. }, 256, true)) if body[..] == [7]));
+        assert_eq!(frames.len(), 4);
+    }
+
+    #[test]
+    fn a_message_over_the_first_window_travels_in_parts_and_waits_for_credit() {
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::from(vec![1u8; 20_000]));
+        let limits = peer(65536, 16_384);
+        let Next::Frame {
+            frame: Frame::Part { body, .. },
+            charge: 16_384,
+            ..
+        } = outbox.next(ID, 16_384, &limits)
+        else {
+            panic!("the first part fills the window")
+        };
+        assert_eq!(body.len(), 16_384);
+        assert!(
+            matches!(outbox.next(ID, 3615, &limits), Next::Blocked),
+            "a short part would not be the last"
+        );
+        assert!(matches!(
+            outbox.next(ID, 3616, &limits),
+            Next::Frame {
+                frame: Frame::Part {
+                    end: false,
+                    total: None,
+                    ..
+                },
+                charge: 3616,
+                ends: false
+            }
+        ));
+    }
+
+    #[test]
+    fn a_fault_follows_the_messages() {
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::from_static(b"\x01"));
+        outbox.finish(Final::Fault(Box::new(FaultReply {
+            code: picom_codec::Code::INTERNAL,
+            started: true,
+            do_not_retry: false,
+            delay: None,
+            text: "oh".into(),
+            name: None,
+            details: Bytes::from_static(&[0xc0]),
+        })));
+        let frames = all(&mut outbox, &peer(65536, 65536));
+        assert!(matches!(
+            &frames[..],
+            [(Frame::Data { .. }, 256, false), (Frame::Fault(_), 256, true)]
+        ));
+    }
+
+    #[test]
+    fn a_fault_is_cut_to_what_the_peer_takes() {
+        let fault = FaultReply {
+            code: picom_codec::Code::APPLICATION,
+            started: true,
+            do_not_retry: false,
+            delay: None,
+            text: "ä".repeat(10_000),
+            name: Some("E".into()),
+            details: Bytes::from(vec![0u8; 5000]),
+        };
+        let cut = fit_fault(fault, &peer(8192, 8192));
+        assert!(
+            cut.text.len() < 2048 && cut.text.contains("5000 bytes"),
+            "{}",
+            cut.text.len()
+        );
+        assert_eq!(cut.details[..], [0xc0]);
+    }
+}

@@ -1,0 +1,125 @@
+//! The table of a connection's streams: a slab, so that the halves find theirs by index, and a map from ids on the
+//! wire. What a stream is stands in `stream.rs`.
+
+use super::stream::Stream;
+use picom_codec::StreamId;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// Names a stream to the two halves that hold it: a place in the table, and a number that tells its tenants apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    index: u32,
+    serial: u64,
+}
+
+impl Key {
+    pub(super) fn new(index: u32, serial: u64) -> Self {
+        Self { index, serial }
+    }
+
+    /// The place in the table: dense, reused.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// Ids are no choice of the peer's (each is the last + 2, PROTOCOL §5.1), so one multiplication spreads them well enough
+/// and there is nothing to flood.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        // 2^64 divided by the golden ratio: Knuth's multiplicative hashing.
+        self.0 = (self.0 ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Streams {
+    slots: Vec<Option<(u64, Stream)>>,
+    vacant: Vec<u32>,
+    by_id: HashMap<StreamId, Key, BuildHasherDefault<IdHasher>>,
+    serial: u64,
+}
+
+impl Streams {
+    pub(super) fn insert(&mut self, stream: Stream) -> Key {
+        self.serial += 1;
+        let index = self.vacant.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            (self.slots.len() - 1) as u32
+        });
+        let key = Key::new(index, self.serial);
+        if let Some(id) = stream.id {
+            self.by_id.insert(id, key);
+        }
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            *slot = Some((self.serial, stream));
+        }
+        key
+    }
+
+    /// The stream has got its id.
+    pub(super) fn name(&mut self, id: StreamId, key: Key) {
+        self.by_id.insert(id, key);
+    }
+
+    /// Frames for this id are no longer for anybody.
+    pub(super) fn unname(&mut self, id: StreamId) {
+        self.by_id.remove(&id);
+    }
+
+    pub(super) fn find(&self, id: StreamId) -> Option<Key> {
+        self.by_id.get(&id).copied()
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Stream> {
+        match self.slots.get(key.index as usize) {
+            Some(Some((serial, stream))) if *serial == key.serial => Some(stream),
+            _ => None,
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Stream> {
+        match self.slots.get_mut(key.index as usize) {
+            Some(Some((serial, stream))) if *serial == key.serial => Some(stream),
+            _ => None,
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: Key) -> Option<Stream> {
+        self.get(key)?;
+        let (_, stream) = self.slots.get_mut(key.index as usize)?.take()?;
+        self.vacant.push(key.index);
+        if let Some(id) = stream.id
+            && self.find(id) == Some(key)
+        {
+            self.by_id.remove(&id);
+        }
+        Some(stream)
+    }
+
+    /// All keys, in the order of the table.
+    pub(super) fn keys(&self) -> Vec<Key> {
+        let occupied = self.slots.iter().enumerate();
+        occupied
+            .filter_map(|(index, slot)| slot.as_ref().map(|(serial, _)| Key::new(index as u32, *serial)))
+            .collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.vacant.len()
+    }
+}

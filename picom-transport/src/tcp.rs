@@ -1,0 +1,95 @@
+//! Byte streams over TCP. Nagle's algorithm is off: frames are written together already, and a lone small one would wait
+//! for the peer's delayed acknowledgement (40 ms and more).
+
+use crate::connector::{Acceptor, BoxIo, Connector};
+use async_trait::async_trait;
+use socket2::{SockRef, TcpKeepalive};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+
+/// Connections that wait to be accepted: what Linux allows by default, so that a burst of clients is not refused.
+const BACKLOG: u32 = 4096;
+/// The kernel's own keepalive stands behind our pings, for peers that vanish while nobody polls the connection.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Opens TCP connections. Host names are resolved at each dial; their addresses are tried in order.
+#[derive(Clone, Debug, Default)]
+pub struct TcpConnector;
+
+#[async_trait]
+impl Connector for TcpConnector {
+    async fn connect(&self, authority: &str) -> io::Result<BoxIo> {
+        let mut last = None;
+        for address in lookup_host(authority).await? {
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    prepare(&stream)?;
+                    return Ok(Box::new(stream));
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("{authority} resolves to no address"),
+            )
+        }))
+    }
+}
+
+/// Accepts TCP connections.
+#[derive(Debug)]
+pub struct TcpAcceptor {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl TcpAcceptor {
+    /// Listens at `address`; port 0 takes a free one. The address can be taken again at once after a restart.
+    ///
+    /// # Errors
+    ///
+    /// When the address is taken or not ours; the message names it.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }
+        .map_err(named)?;
+        socket.set_reuseaddr(true).map_err(named)?;
+        socket.bind(address).map_err(named)?;
+        let listener = socket.listen(BACKLOG).map_err(named)?;
+        let address = listener.local_addr().map_err(named)?;
+        Ok(Self { listener, address })
+    }
+
+    /// The address it listens at, with the port that was found.
+    pub fn local_socket_addr(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+#[async_trait]
+impl Acceptor for TcpAcceptor {
+    async fn accept(&self) -> io::Result<(BoxIo, String)> {
+        let (stream, peer) = self.listener.accept().await?;
+        // A connection that fails at once must not look like a failure of the listener.
+        let _ = prepare(&stream);
+        Ok((Box::new(stream), peer.to_string()))
+    }
+
+    fn local_addr(&self) -> String {
+        self.address.to_string()
+    }
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
+}

@@ -1,0 +1,119 @@
+//! Peers that do not speak picom, or speak it badly, over real sockets: the connection ends, others do not notice.
+
+use crate::service::{Running, call, serve};
+use picom_transport::{ConnectionConfig, ListenerConfig};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+fn quick() -> ListenerConfig {
+    let hello_timeout = Duration::from_millis(300);
+    ListenerConfig {
+        connection: ConnectionConfig {
+            hello_timeout,
+            ..ConnectionConfig::for_server()
+        },
+        ..ListenerConfig::default()
+    }
+}
+
+/// Waits until the listener knows so many connections, all of them past their handshake.
+async fn settled(running: &Running, connections: usize) {
+    let settled = async {
+        while (
+            running.listener.stats().unready,
+            running.listener.stats().connections,
+        ) != (0, connections)
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), settled)
+        .await
+        .expect("connections that ended are forgotten");
+}
+
+/// Sends bytes and reads to the end: what comes back, at most 4 KiB of it.
+async fn say(running: &Running, bytes: &[u8]) -> Vec<u8> {
+    let mut socket = TcpStream::connect(running.address).await.unwrap();
+    let _ = socket.write_all(bytes).await;
+    let mut answer = Vec::new();
+    let _ = socket.take(4096).read_to_end(&mut answer).await;
+    answer
+}
+
+#[tokio::test]
+async fn what_is_not_picom_is_closed_without_an_answer() {
+    let running = serve(quick());
+    for (what, bytes) in [
+        ("HTTP", &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..]),
+        ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        ("TLS", &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01]),
+        ("SSH", b"SSH-2.0-x\r\n"),
+        ("classic", &[0x15, 0x82, 0xa3, b'c', b'm', b'd']),
+        ("noise", &[0xff; 64]),
+        ("zeros", &[0; 512]),
+    ] {
+        assert_eq!(say(&running, bytes).await, b"", "{what}");
+    }
+    let connection = running.connect().await;
+    assert_eq!(call(&connection, "echo", vec![1]).await.unwrap(), [1][..]);
+}
+
+#[tokio::test]
+async fn silence_is_closed_after_the_hello_time_out() {
+    let running = serve(quick());
+    let mut sockets = Vec::new();
+    for _ in 0..50 {
+        sockets.push(TcpStream::connect(running.address).await.unwrap());
+    }
+    let good = running.connect().await;
+    assert_eq!(call(&good, "echo", vec![1]).await.unwrap(), [1][..]);
+    for mut socket in sockets {
+        let mut rest = Vec::new();
+        socket.read_to_end(&mut rest).await.unwrap();
+    }
+    settled(&running, 1).await;
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_are_turned_away_before_hello() {
+    let running = serve(ListenerConfig {
+        unready_limit: 3,
+        ..quick()
+    });
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(TcpStream::connect(running.address).await.unwrap());
+    }
+    while running.listener.stats().unready < 3 {
+        tokio::task::yield_now().await;
+    }
+    let mut fourth = TcpStream::connect(running.address).await.unwrap();
+    let mut rest = Vec::new();
+    let _ = fourth.read_to_end(&mut rest).await;
+    assert_eq!(running.listener.stats().turned_away, 1);
+    drop(silent);
+    while running.listener.stats().unready > 0 {
+        tokio::task::yield_now().await;
+    }
+    let connection = running.connect().await;
+    assert_eq!(call(&connection, "echo", vec![1]).await.unwrap(), [1][..]);
+}
+
+#[tokio::test]
+async fn a_length_over_the_limit_is_refused_from_the_prefix() {
+    let running = serve(quick());
+    // A good hello's first byte behind a prefix of 4 GiB.
+    let answer = say(&running, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0x9d]).await;
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.contains("65536"), "the goaway names the limit: {text:?}");
+}
+
+#[tokio::test]
+async fn a_frame_that_is_never_completed_does_not_hold_its_connection() {
+    let running = serve(quick());
+    // The first bytes of a hello, and then nothing.
+    assert!(say(&running, &[0x40, 0x9d, 0x00, 0xa5]).await.len() < 256);
+    settled(&running, 0).await;
+}

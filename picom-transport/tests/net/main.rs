@@ -1,0 +1,6 @@
+//! The tasks around the multiplexer: over a few real sockets, and over a network in memory with its faults.
+
+mod calls;
+mod hostile;
+mod pool;
+mod service;
