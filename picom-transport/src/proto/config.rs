@@ -3,11 +3,14 @@
 use picom_codec::Limits;
 use std::time::Duration;
 
+/// Room for 64 KiB of data and a KiB around it.
+const FRAME: u32 = 65 * 1024;
+
 /// Limits and times of one connection. [`check`](Self::check) says whether they fit together; every constructor of a
 /// connection, pool or listener calls it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionConfig {
-    /// The largest payload we take, in bytes. 64 KiB: large enough that heads cost nothing, small enough that a stream's
+    /// The largest payload we take, in bytes. 65 KiB, so that 64 KiB of somebody's data fit with what they are wrapped in: large enough that heads cost nothing, small enough that a stream's
     /// turn takes well under a millisecond. At least 8 KiB, at most 16 MiB.
     pub frame_limit: u32,
     /// The largest message we take, in bytes. 16 MiB: larger data belongs into a stream. At least 8 KiB.
@@ -40,9 +43,9 @@ pub struct ConnectionConfig {
 impl Default for ConnectionConfig {
     fn default() -> Self {
         Self {
-            frame_limit: 64 * 1024,
+            frame_limit: FRAME,
             message_limit: 16 * 1024 * 1024,
-            first_window: 64 * 1024,
+            first_window: FRAME,
             window_limit: 1024 * 1024,
             receive_budget: 64 * 1024 * 1024,
             stream_limit: 512,
@@ -175,6 +178,6 @@ mod tests {
         };
         let error = config.check().unwrap_err();
         assert_eq!((error.name, error.value), ("receive_budget", 64 * 1024 * 1024));
-        assert!(error.to_string().contains("147849216"), "{error}");
+        assert!(error.to_string().contains("149897216"), "{error}");
     }
 }

@@ -2,8 +2,11 @@
 //! Nothing here names a runtime, reads a clock or draws a random number.
 
 mod abuse;
+mod arrival;
 mod assembly;
 mod budget;
+mod closing;
+mod commands;
 mod config;
 mod drain;
 mod error;

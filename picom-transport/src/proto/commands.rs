@@ -1,0 +1,254 @@
+//! What the users of streams ask of the multiplexer: open, send, finish, receive, end.
+
+use super::error::{ConnectionError, FaultReply, OpenError, SendError, StreamError};
+use super::mux::{Mux, Phase, Received};
+use super::outbox::{Final, fit_fault};
+use super::stream::{Opening, Sending, Stream};
+use super::streams::Key;
+use bytes::Bytes;
+use picom_codec::Code;
+use picom_codec::head::check_metadata;
+use std::time::{Duration, Instant};
+
+impl Mux {
+    /// Opens a stream. Its id is given when its open is handed to the driver, so a call dropped before leaves no trace.
+    pub fn open(&mut self, opening: Opening) -> Result<Key, OpenError> {
+        if let Some(error) = &self.ended {
+            return Err(OpenError::Closed(error.clone()));
+        }
+        let Some(peer) = self.peer.as_ref().filter(|_| self.phase == Phase::Open) else {
+            return Err(OpenError::Draining);
+        };
+        if self.drain.is_draining() {
+            return Err(OpenError::Draining);
+        }
+        if self.opened >= peer.stream_limit {
+            return Err(OpenError::Full {
+                limit: peer.stream_limit,
+            });
+        }
+        let size = opening.args.len() as u64;
+        if size == 0 {
+            return Err(OpenError::Empty);
+        }
+        if size > peer.message_limit {
+            return Err(OpenError::TooLarge {
+                size,
+                limit: peer.message_limit,
+            });
+        }
+        let head = super::transmit::open_head(&opening);
+        if head > peer.frame_limit as usize {
+            return Err(OpenError::TooLarge {
+                size: head as u64,
+                limit: u64::from(peer.frame_limit),
+            });
+        }
+        if let Some(metadata) = &opening.metadata {
+            check_metadata(metadata).map_err(OpenError::Metadata)?;
+        }
+        let deadline = opening.deadline;
+        let ends = opening.ends;
+        let mut stream = Stream::new(true, opening, peer.first_window, self.config.first_window);
+        if ends {
+            stream.sending = Sending::Finishing;
+        }
+        stream.scheduled = true;
+        let key = self.streams.insert(stream);
+        if let Some(deadline) = deadline {
+            self.set_deadline(key, deadline);
+        }
+        self.opened += 1;
+        self.stats.opened += 1;
+        self.schedule.push_output(key);
+        Ok(key)
+    }
+
+    /// What the peer asked for on a stream it opened; once, after `Opened`.
+    pub fn accept(&mut self, key: Key) -> Option<Opening> {
+        let stream = self.streams.get_mut(key).filter(|stream| !stream.ours)?;
+        stream.opening.take().map(|opening| *opening)
+    }
+
+    /// Whether a message would be taken now: `Ok(false)` until `Writable` tells.
+    pub fn can_send(&self, key: Key) -> Result<bool, SendError> {
+        let Some(stream) = self.streams.get(key) else {
+            return Err(SendError::Finished);
+        };
+        if let Some(error) = &stream.failed {
+            return Err(SendError::Ended(error.clone()));
+        }
+        if let Some(code) = stream.stopped {
+            return Err(SendError::Stopped { code });
+        }
+        match stream.sending {
+            Sending::Open => Ok(stream.outbox.has_room()),
+            Sending::Finishing | Sending::Ended => Err(SendError::Finished),
+        }
+    }
+
+    /// Puts a message in line. Takes it also when there is no room: asking first is what keeps memory bounded.
+    pub fn send(&mut self, key: Key, message: Bytes) -> Result<(), SendError> {
+        self.can_send(key)?;
+        if message.is_empty() {
+            return Err(SendError::Empty);
+        }
+        let (size, limit) = (
+            message.len() as u64,
+            self.peer.as_ref().map_or(0, |peer| peer.message_limit),
+        );
+        if size > limit {
+            return Err(SendError::TooLarge { size, limit });
+        }
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.outbox.push(message);
+        }
+        self.schedule_output(key);
+        Ok(())
+    }
+
+    /// Ends our half behind what is in line, with a last message or without.
+    pub fn finish(&mut self, key: Key, message: Option<Bytes>) -> Result<(), SendError> {
+        match message {
+            Some(message) => self.send(key, message)?,
+            None => self.can_send(key).map(drop)?,
+        }
+        self.end_with(key, Final::End)
+    }
+
+    /// Ends our half, as the acceptor, with an error behind what is in line.
+    pub fn fault(&mut self, key: Key, fault: FaultReply) -> Result<(), SendError> {
+        self.can_send(key)?;
+        let Some(peer) = &self.peer else {
+            return Err(SendError::Finished);
+        };
+        let fault = fit_fault(fault, peer);
+        self.end_with(key, Final::Fault(Box::new(fault)))
+    }
+
+    fn end_with(&mut self, key: Key, last: Final) -> Result<(), SendError> {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.outbox.finish(last);
+            stream.sending = Sending::Finishing;
+        }
+        self.schedule_output(key);
+        Ok(())
+    }
+
+    /// The next thing that came on the stream. Asking again after an end or an error gives the same.
+    pub fn read(&mut self, key: Key) -> Received {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Received::End;
+        };
+        if let Some(entry) = stream.inbox.pop() {
+            let grant =
+                stream.recv_window.consume(entry.charge) && !stream.recv_ended && stream.failed.is_none();
+            if grant {
+                self.grow_window(key);
+                self.push_control(key, |control| control.credit = true);
+            }
+            self.release_budget(entry.reserved);
+            return Received::Delivery(entry.delivery);
+        }
+        if let Some(fault) = &stream.fault {
+            return Received::Failed(StreamError::Fault(fault.clone()));
+        }
+        if stream.recv_ended {
+            return Received::End;
+        }
+        match &stream.failed {
+            Some(error) => Received::Failed(error.clone()),
+            None => Received::Pending,
+        }
+    }
+
+    /// Why there is no point in going on with the stream's handler: it was ended from outside, or nobody wants its output.
+    pub fn end_of(&self, key: Key) -> Option<StreamError> {
+        let stream = self.streams.get(key)?;
+        stream
+            .failed
+            .clone()
+            .or_else(|| stream.stopped.map(|code| StreamError::Reset { code }))
+    }
+
+    /// Ends both halves at once.
+    pub fn reset(&mut self, key: Key, code: Code) {
+        let Some(stream) = self.streams.get(key) else {
+            return;
+        };
+        if stream.is_over() {
+            return;
+        }
+        let sent = !stream.is_unsent() && stream.was_sent(self.written);
+        self.close_stream(key, StreamError::Cancelled { code, sent }, Some(code));
+    }
+
+    /// Wants no more of the peer's half.
+    pub fn stop(&mut self, key: Key, code: Code) {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        if stream.is_over() || stream.recv_ended || stream.stop_sent {
+            return;
+        }
+        if stream.is_unsent() {
+            return self.reset(key, code);
+        }
+        stream.stop_sent = true;
+        let released = stream.discard_input();
+        self.budget.forget(key);
+        self.release_budget(released);
+        self.push_control(key, |control| control.stop = Some(code));
+    }
+
+    /// The sending half is gone. Unfinished, the stream is reset: what was cut short never looks complete.
+    pub fn release_send(&mut self, key: Key) {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        stream.send_held = false;
+        if stream.sending == Sending::Open && stream.stopped.is_none() {
+            self.reset(key, Code::INCOMPLETE);
+        }
+        self.after_release(key);
+    }
+
+    /// The receiving half is gone. If there was more to come, the peer is told to stop; with our own half ended, or
+    /// about to, the whole call is of no use to anybody and is reset.
+    pub fn release_recv(&mut self, key: Key) {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        stream.recv_held = false;
+        let released = stream.discard_input();
+        if !stream.recv_ended {
+            let ours = stream.ours;
+            let pointless = if ours {
+                stream.sending != Sending::Open
+            } else {
+                stream.stopped.is_some()
+            };
+            if pointless {
+                self.reset(key, Code::CANCELLED);
+            } else {
+                self.stop(key, if ours { Code::CANCELLED } else { Code::OK });
+            }
+        }
+        self.release_budget(released);
+        self.after_release(key);
+    }
+
+    /// Ends the connection in order: see PROTOCOL §9. `grace`: how long open streams may take.
+    pub fn drain(&mut self, grace: Duration, now: Instant) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        self.drain.begin(grace.min(Duration::from_secs(86_400)), now);
+        self.fail_unsent();
+    }
+
+    /// Ends the connection at once: open streams are lost.
+    pub fn close(&mut self, reason: &'static str) {
+        self.end(ConnectionError::Closed(reason), Some((Code::OK, reason)));
+    }
+}
