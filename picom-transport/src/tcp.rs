@@ -14,6 +14,11 @@ const BACKLOG: u32 = 4096;
 /// The kernel's own keepalive stands behind our pings, for peers that vanish while nobody polls the connection.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// The kernel takes bytes for a connection only while fewer than this wait to be sent: what it has taken can no longer be
+/// overtaken by an answer, and megabytes of it would sit between a small call and a slow link.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+const NOT_SENT: u32 = 256 * 1024;
+
 /// Opens TCP connections. Host names are resolved at each dial; their addresses are tried in order.
 #[derive(Clone, Debug, Default)]
 pub struct TcpConnector;
@@ -91,5 +96,7 @@ impl Acceptor for TcpAcceptor {
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT)?;
     SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
 }

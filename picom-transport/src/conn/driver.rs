@@ -414,7 +414,8 @@ impl Future for Driver {
         let driver = &mut *self;
         if driver.closing.is_none() {
             let read = driver.poll_input(cx, now);
-            while driver.poll_time(cx, now) {}
+            // The clock is read again for each round: a timer that has fired must not be armed for the past again.
+            while driver.poll_time(cx, time::Instant::now().into_std()) {}
             let _ = driver.poll_output(cx, now, !read);
             if !driver.is_ended() {
                 return Poll::Pending;

@@ -1,10 +1,13 @@
 //! Peers that do not speak picom, or speak it badly, over real sockets: the connection ends, others do not notice.
 
 use crate::service::{Running, call, serve};
+use bytes::BytesMut;
+use picom_codec::{Frame, FrameCodec, Hello, Method, Open, StreamId};
 use picom_transport::{ConnectionConfig, ListenerConfig};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_util::codec::Encoder;
 
 fn quick() -> ListenerConfig {
     let hello_timeout = Duration::from_millis(300);
@@ -108,6 +111,102 @@ async fn a_length_over_the_limit_is_refused_from_the_prefix() {
     let answer = say(&running, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0x9d]).await;
     let text = String::from_utf8_lossy(&answer);
     assert!(text.contains("66560"), "the goaway names the limit: {text:?}");
+}
+
+/// A client made of bytes: it has shaken hands and does what no client of ours would.
+async fn raw_client(running: &Running) -> TcpStream {
+    let mut socket = TcpStream::connect(running.address).await.unwrap();
+    let hello = Hello {
+        min_version: 1,
+        max_version: 1,
+        service: None,
+        instance: None,
+        draining: false,
+        frame_limit: 66_560,
+        message_limit: 16 << 20,
+        first_window: 66_560,
+        stream_limit: 512,
+        idle_ms: 0,
+    };
+    socket.write_all(&bytes_of([Frame::Hello(hello)])).await.unwrap();
+    let mut answer = [0; 256];
+    assert!(socket.read(&mut answer).await.unwrap() > 10, "the server's hello");
+    socket
+}
+
+fn bytes_of(frames: impl IntoIterator<Item = Frame>) -> BytesMut {
+    let mut wire = BytesMut::new();
+    let mut codec = FrameCodec::new(66_560);
+    for frame in frames {
+        codec.encode(frame, &mut wire).unwrap();
+    }
+    wire
+}
+
+fn echo(number: u64) -> Frame {
+    let mut args = vec![0xc5, 0xea, 0x60];
+    args.resize(60_003, 1);
+    Frame::Call(Open {
+        stream: StreamId::new(number * 2 + 1),
+        method: Method::new("echo").unwrap(),
+        micros_left: None,
+        idempotent: false,
+        args_follow: false,
+        metadata: None,
+        args: args.into(),
+    })
+}
+
+fn impatient() -> ListenerConfig {
+    let stall_timeout = Duration::from_millis(300);
+    ListenerConfig {
+        connection: ConnectionConfig {
+            stall_timeout,
+            ..ConnectionConfig::for_server()
+        },
+        ..ListenerConfig::default()
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_asks_and_never_reads_is_cut() {
+    let running = serve(impatient());
+    let mut socket = raw_client(&running).await;
+    let good = running.connect().await;
+    let flood = tokio::spawn(async move {
+        for number in 0..2000 {
+            if socket.write_all(&bytes_of([echo(number)])).await.is_err() {
+                return number;
+            }
+        }
+        2000
+    });
+    let asked = tokio::time::timeout(Duration::from_secs(20), flood)
+        .await
+        .expect("the connection is cut")
+        .unwrap();
+    assert!(
+        asked < 2000,
+        "the server stopped reading and then cut the connection"
+    );
+    assert_eq!(
+        call(&good, "echo", vec![1]).await.unwrap(),
+        [1][..],
+        "others do not notice"
+    );
+    settled(&running, 1).await;
+}
+
+#[tokio::test]
+async fn a_frame_begun_behind_the_handshake_must_be_completed() {
+    let running = serve(impatient());
+    let mut socket = raw_client(&running).await;
+    socket.write_all(&bytes_of([echo(0)])[..100]).await.unwrap();
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut rest))
+        .await
+        .expect("it is cut");
+    settled(&running, 0).await;
 }
 
 #[tokio::test]
