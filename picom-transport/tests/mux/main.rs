@@ -1,5 +1,10 @@
 //! The multiplexer without a socket: two of them, a wire between them, and a clock that the test moves.
 
-mod dialogues;
+mod calls;
+mod dialogue;
+mod drains;
+mod ends;
+mod limits;
 mod model;
 mod pair;
+mod violations;
