@@ -96,8 +96,8 @@ pub fn scan(bytes: &[u8], limits: &Limits) -> Result<(), ScanError> {
 pub fn scan_prefix(bytes: &[u8], limits: &Limits) -> Result<usize, ScanError> {
     let mut at = 0usize;
     // Values still to come in the innermost open container, and in those around it.
-    let mut remaining = 1u64;
-    let mut around = [0u64; Limits::MAX_DEPTH as usize];
+    let mut remaining = 1u32;
+    let mut around = [0u32; Limits::MAX_DEPTH as usize];
     let mut depth = 0usize;
     // All values announced so far, and how many of them are still to come. Each needs a byte at least.
     let mut announced = 1u64;
@@ -137,14 +137,7 @@ pub fn scan_prefix(bytes: &[u8], limits: &Limits) -> Result<usize, ScanError> {
 
         // The rest have a length of their own: strings, bin and ext a number of bytes, arrays and maps of values.
         let Some(header) = header(marker, bytes.get(at + 1..).unwrap_or_default()) else {
-            return Err(match marker {
-                0xc1 => ScanError::Reserved { offset: at },
-                _ => ScanError::Truncated {
-                    offset: at,
-                    needed: pending + 2,
-                    left,
-                },
-            });
+            return Err(cut_off(marker, at, pending, left));
         };
         let needed = header.width as u64 + header.data;
         if needed + header.values + pending > left as u64 {
@@ -173,7 +166,8 @@ pub fn scan_prefix(bytes: &[u8], limits: &Limits) -> Result<usize, ScanError> {
                 *outer = remaining;
             }
             depth += 1;
-            remaining = header.values;
+            // The limit of values fits 32 bits, and this is within it.
+            remaining = header.values as u32;
             pending += header.values;
         }
         at += needed as usize;
@@ -189,6 +183,22 @@ struct Header {
     /// Values that follow.
     values: u64,
     container: bool,
+}
+
+/// Why there is no header behind `marker`, the first byte of `left` from `offset` on.
+#[cold]
+fn cut_off(marker: u8, offset: usize, pending: u64, left: usize) -> ScanError {
+    let width = match marker {
+        0xc1 => return ScanError::Reserved { offset },
+        0xc4 | 0xc7 | 0xd9 => 2,
+        0xc5 | 0xc8 | 0xda | 0xdc | 0xde => 3,
+        _ => 5,
+    };
+    ScanError::Truncated {
+        offset,
+        needed: pending + width,
+        left,
+    }
 }
 
 /// Reads the length behind `marker`, or `None` if it is cut off or there is no such marker.

@@ -7,6 +7,9 @@ use std::fmt::{self, Display, Write};
 /// How much of a text that a type or a peer put into an error is kept, in bytes: a line to read, whatever was sent.
 const MOST_TEXT: usize = 200;
 
+const BYTES_IN_COPY: &str =
+    " (within tagged, untagged and flattened types bytes must be a `Blob`, or in `serde_bytes`)";
+
 /// Why a message does not decode as the type asked for: [what](Self::fault) and [where](Self::offset).
 ///
 /// Texts and bytes that were received are not repeated in it, save unknown names of fields and variants, cut short.
@@ -60,7 +63,7 @@ pub enum DecodeFault {
     #[error("expected a string, found bytes that are not UTF-8")]
     NotUtf8,
     /// An array or map that the type did not read to its end.
-    #[error("{left} elements more than expected")]
+    #[error("elements more than expected: {left}")]
     LeftOver {
         /// How many were left.
         left: u32,
@@ -171,9 +174,15 @@ impl de::Error for DecodeError {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let expected = short(expected);
+        let mut found_text = described(found);
+        // Our deserializer reads a sequence from bytes. serde's own, over its copy of the data, does not.
+        if expected == "a sequence" && matches!(found, Unexpected::Bytes(_)) {
+            found_text.push_str(BYTES_IN_COPY);
+        }
         DecodeFault::WrongType {
-            expected: short(expected),
-            found: described(found),
+            expected,
+            found: found_text,
         }
         .into()
     }

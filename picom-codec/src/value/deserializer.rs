@@ -15,6 +15,10 @@ use std::slice;
 /// types which recurse without consuming input come to an end too. The reason for the number is [`Limits::MAX_DEPTH`]'s.
 const BUDGET: u8 = Limits::MAX_DEPTH;
 
+/// The markers of an empty array and an empty map. Those of up to 15 elements are the next 15.
+const EMPTY_ARRAY: u8 = 0x90;
+const EMPTY_MAP: u8 = 0x80;
+
 /// Reads a message from the front.
 pub(super) struct Decoder<'de> {
     tokens: Tokens<'de>,
@@ -126,6 +130,9 @@ impl<'de> Decoder<'de> {
     /// Arrays, and bytes as arrays of `u8`; other tokens as they are.
     #[inline]
     fn sequence<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, DecodeError> {
+        if let Some(len) = self.tokens.small_container(EMPTY_ARRAY) {
+            return self.visit_array(len, visitor);
+        }
         match self.tokens.token()? {
             Token::Array(len) => self.visit_array(len, visitor),
             Token::Bin(bytes) => {
@@ -140,8 +147,12 @@ impl<'de> Decoder<'de> {
         }
     }
 
-    /// A variant's data of several fields.
+    /// The fields of a struct, or of a variant.
+    #[inline]
     pub(super) fn fields<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, DecodeError> {
+        if let Some(len) = self.tokens.small_container(EMPTY_MAP) {
+            return self.visit_map(len, visitor);
+        }
         match self.tokens.token()? {
             Token::Map(len) => self.visit_map(len, visitor),
             Token::Array(len) => self.visit_array(len, visitor),
@@ -164,6 +175,9 @@ macro_rules! signed_numbers {
     ($($method:ident)*) => {$(
         #[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+            if let Some(value) = self.tokens.small_uint() {
+                return visitor.visit_i64(value.into());
+            }
             match self.tokens.token()? {
                 Token::Uint(value) => match i64::try_from(value) {
                     Ok(value) => visitor.visit_i64(value),
@@ -180,6 +194,9 @@ macro_rules! unsigned_numbers {
     ($($method:ident)*) => {$(
         #[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+            if let Some(value) = self.tokens.small_uint() {
+                return visitor.visit_u64(value.into());
+            }
             match self.tokens.token()? {
                 Token::Uint(value) => visitor.visit_u64(value),
                 token => self.visit(token, visitor),
@@ -262,12 +279,16 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     #[inline]
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         let start = self.tokens.at;
-        match self.tokens.token()? {
-            Token::Str(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => visitor.visit_borrowed_str(text),
-                Err(_) => Err(DecodeError::new(start, DecodeFault::NotUtf8)),
+        let bytes = match self.tokens.small_str() {
+            Some(bytes) => bytes,
+            None => match self.tokens.token()? {
+                Token::Str(bytes) => bytes,
+                token => return self.visit(token, visitor),
             },
-            token => self.visit(token, visitor),
+        };
+        match std::str::from_utf8(bytes) {
+            Ok(text) => visitor.visit_borrowed_str(text),
+            Err(_) => Err(DecodeError::new(start, DecodeFault::NotUtf8)),
         }
     }
 
@@ -358,6 +379,9 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
 
     #[inline]
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        if let Some(len) = self.tokens.small_container(EMPTY_MAP) {
+            return self.visit_map(len, visitor);
+        }
         match self.tokens.token()? {
             Token::Map(len) => self.visit_map(len, visitor),
             token => self.visit(token, visitor),

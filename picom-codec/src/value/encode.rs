@@ -22,7 +22,8 @@ pub enum Encoding {
     /// As maps from names to values: fields may come, go and move. The default.
     #[default]
     Maps,
-    /// As arrays in the order of the fields: shorter and faster, but both sides must agree on every field.
+    /// As arrays in the order of the fields: shorter and faster, but both sides must agree on every field. Not
+    /// for types with `#[serde(tag = "…")]`, which serde reads from maps alone.
     Arrays,
 }
 

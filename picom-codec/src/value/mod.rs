@@ -20,10 +20,15 @@
 //!
 //! What arrives is [scanned](crate::scan) first, then decoded within a recursion budget of 64 that every array, map,
 //! enum, newtype and `Some` is charged to, so that types which recurse, with or without consuming input, end in an error.
-//! `#[serde(untagged)]` and `#[serde(flatten)]` types are read through a copy of the data that serde makes, whose cost
-//! multiplies with the levels of such types: keep them out of what peers that are not trusted can call, or decode with
-//! [`Limits::untrusted`](crate::Limits::untrusted). The budget cannot see into that copy: a type that is untagged and
-//! recurses without consuming input (`enum E { A(Box<E>), … }`) has no end for serde, whatever the input.
+//! Types that serde reads through a copy of the data (`#[serde(untagged)]`, `#[serde(tag = "…")]`, `#[serde(flatten)]`)
+//! need care:
+//!
+//! - A `Vec<u8>` within one is written as bin like any other, and the copy does not give it back as a sequence: use
+//!   [`Blob`] or `serde_bytes`. The error says so.
+//! - The cost of untagged types multiplies with their levels: keep them out of what peers that are not trusted can call,
+//!   or decode with [`Limits::untrusted`](crate::Limits::untrusted).
+//! - The budget cannot see into the copy: a type that is untagged and recurses without consuming input
+//!   (`enum E { A(Box<E>), … }`) has no end for serde, whatever the input.
 
 mod blob;
 mod compound;

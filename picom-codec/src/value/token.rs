@@ -70,8 +70,40 @@ impl<'de> Tokens<'de> {
         Ok((data, end))
     }
 
-    /// Reads the next value.
+    /// The next value if it is an integer of one byte from 0 on, the most frequent of all.
     #[inline]
+    pub(super) fn small_uint(&mut self) -> Option<u8> {
+        let marker = self.bytes.get(self.at).copied().filter(|marker| *marker <= 0x7f)?;
+        self.at += 1;
+        Some(marker)
+    }
+
+    /// The next value if it is a text of up to 31 bytes.
+    #[inline]
+    pub(super) fn small_str(&mut self) -> Option<&'de [u8]> {
+        let (marker, rest) = self.rest().split_first()?;
+        let len = usize::from(marker ^ 0xa0);
+        if len > 31 {
+            return None;
+        }
+        let text = rest.get(..len)?;
+        self.at += 1 + len;
+        Some(text)
+    }
+
+    /// The length of the next value if it is an array or map of up to 15 elements, as `base` says: its marker when empty.
+    #[inline]
+    pub(super) fn small_container(&mut self, base: u8) -> Option<u32> {
+        let len = self.bytes.get(self.at)? ^ base;
+        if len > 15 {
+            return None;
+        }
+        self.at += 1;
+        Some(len.into())
+    }
+
+    /// Reads the next value. Not inlined: those that matter have shorter ways above.
+    #[inline(never)]
     pub(super) fn token(&mut self) -> Result<Token<'de>, DecodeError> {
         let marker = self.peek()?;
         let (token, end) = match marker {

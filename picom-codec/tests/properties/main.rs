@@ -2,4 +2,9 @@
 //! `tests/vectors.rs`.
 
 mod arbitrary;
+mod errors;
 mod frames;
+mod recursion;
+mod scan;
+mod shapes;
+mod values;

@@ -38,6 +38,12 @@ pub enum DialError {
         #[source]
         error: HandshakeError,
     },
+    /// Somebody answered, and takes no calls any more: it is ending, or ended at once.
+    #[error("{authority} answers and takes no calls: it is ending")]
+    Draining {
+        /// Where to.
+        authority: Arc<str>,
+    },
     /// The last dial failed so recently that no new one is made.
     #[error("{authority} is not dialed again for {wait:?}")]
     Backoff {
@@ -94,12 +100,25 @@ impl DialContext {
                 });
             }
         };
-        Connection::client(io, authority.to_string(), meant, self.connection)
+        let connection = Connection::client(io, authority.to_string(), meant, self.connection)
             .await
-            .map_err(|error| DialError::Handshake {
+            .map_err(|error| match error {
+                HandshakeError::Connection(ended) if ended.is_orderly() => DialError::Draining {
+                    authority: authority.clone(),
+                },
+                error => DialError::Handshake {
+                    authority: authority.clone(),
+                    error,
+                },
+            })?;
+        // Counted as a failure: without a pause, such a peer would be dialed again and again until it is gone.
+        if connection.is_open() {
+            Ok(connection)
+        } else {
+            Err(DialError::Draining {
                 authority: authority.clone(),
-                error,
             })
+        }
     }
 }
 

@@ -258,6 +258,7 @@ impl Pool {
     ///
     /// Outside a tokio runtime.
     pub async fn connection(&self, target: &Target) -> Result<Connection, DialError> {
+        let mut dialed = false;
         loop {
             let now = time::Instant::now().into_std();
             let mut waiting = {
@@ -270,6 +271,12 @@ impl Pool {
                         Some(connection) => return Ok(connection),
                         None => continue,
                     },
+                    // The connection that was waited for is gone again before it could be used.
+                    Decision::Dial if dialed => {
+                        return Err(DialError::Draining {
+                            authority: target.authority.clone(),
+                        });
+                    }
                     Decision::Dial => self.dial(&mut table, target),
                     Decision::Wait => match table.slots.get(target).and_then(|slot| slot.dial.as_ref()) {
                         Some(dial) => dial.subscribe(),
@@ -297,6 +304,7 @@ impl Pool {
             if let Some(Err(error)) = waiting.outcome().await {
                 return Err(error);
             }
+            dialed = true;
         }
     }
 

@@ -109,13 +109,11 @@ impl Drain {
         Some(ours.grace_ends.saturating_duration_since(now))
     }
 
-    /// A frame of the drain is to be written.
-    pub(super) fn has_output(&self) -> bool {
-        self.ack_due
-            || self
-                .ours
-                .as_ref()
-                .is_some_and(|ours| !ours.announced || ours.cut_off.is_some())
+    /// A frame of the drain is to be written. While streams are open goaway has to wait, and whoever looks again must not be
+    /// told that there is something: the driver would go round without end.
+    pub(super) fn has_output(&self, streams_open: bool) -> bool {
+        let due = |ours: &Ours| !ours.announced || (ours.cut_off.is_some() && !streams_open);
+        self.ack_due || self.ours.as_ref().is_some_and(due)
     }
 
     pub(super) fn take_ack(&mut self) -> bool {

@@ -57,7 +57,7 @@ impl Mux {
                 !self.schedule.is_empty()
                     || self.pong.is_some()
                     || !self.refused.is_empty()
-                    || self.drain.has_output()
+                    || self.drain.has_output(self.is_busy())
             }
             Phase::Ended => self.goaway.is_some(),
         }

@@ -169,6 +169,24 @@ async fn a_full_connection_gets_a_second_one_up_to_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_is_ending_is_dialed_once_and_then_left_alone() {
+    let network = MemoryNetwork::new();
+    let identity = Identity::default();
+    let handler = Arc::new(Handler(Arc::default()));
+    let acceptor = Arc::new(network.bind("a:1").unwrap());
+    let listener = Listener::start(acceptor, identity, ListenerConfig::default(), handler).unwrap();
+    listener.start_drain(Duration::from_secs(30));
+    let pool = pool(&network);
+    let target = Target::anyone("a:1");
+    assert!(matches!(
+        pool.connection(&target).await,
+        Err(DialError::Draining { .. })
+    ));
+    assert!(matches!(pool.status(&target), SlotStatus::Backoff { .. }));
+    assert_eq!(network.dials("a:1"), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_connection_is_replaced_and_its_calls_learn_it() {
     let network = MemoryNetwork::new();
     listen(&network, "a:1", "one", ConnectionConfig::for_server());

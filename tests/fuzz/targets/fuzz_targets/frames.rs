@@ -1,0 +1,5 @@
+//! libFuzzer's way to `picom_fuzz::frames`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| picom_fuzz::frames(data));
