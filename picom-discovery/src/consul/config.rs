@@ -1,0 +1,407 @@
+//! What a Consul client is told: where the agent is, and the limits with their reasons. Reading the environment is in
+//! `environment.rs`.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::token::Token;
+use crate::instance::authority;
+use crate::lane::Lane;
+use crate::registration::host_fault;
+
+/// How a client of Consul behaves. Start from [`ConsulConfig::default`], [`new`](Self::new) or
+/// [`from_env`](Self::from_env) and change what should differ; [`Consul::new`](super::Consul::new) checks it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ConsulConfig {
+    /// The agent. 127.0.0.1:8500 unless set: Consul's model is an agent on every machine.
+    pub address: AgentAddress,
+    /// The ACL token.
+    pub token: Token,
+    /// Which servers may answer a watch.
+    pub consistency: Consistency,
+    /// Watch instances of this datacenter instead of the agent's own.
+    pub datacenter: Option<String>,
+    /// Enterprise only: the namespace of services. Other agents refuse a request that names one.
+    pub namespace: Option<String>,
+    /// Enterprise only: the admin partition.
+    pub partition: Option<String>,
+    /// How long a watch waits for a change before it asks again. 60 s: dead connections are noticed in that time, and
+    /// a small request a minute and name costs nothing. 1 s to 10 min (Consul's cap).
+    pub wait: Duration,
+    /// For opening a connection. 2 s: the agent is on this machine or in its network.
+    pub connect_timeout: Duration,
+    /// For a registration or deregistration. 15 s: while a cluster elects a leader agents were seen to hold such
+    /// calls for 14 s and then carry them out. Heartbeats have a third of the time to live.
+    pub call_timeout: Duration,
+    /// The largest answer taken. 32 MiB: about 20,000 instances.
+    pub max_body: usize,
+    /// Names watched at once; each takes a connection. 128: Consul refuses the 201st connection of one address, and on
+    /// loopback all processes of the machine share those.
+    pub max_watches: usize,
+    /// Where heartbeats run.
+    pub lane: Lane,
+    /// Makes jitter repeatable, for simulations.
+    pub seed: Option<u64>,
+}
+
+/// Which servers may answer a watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Consistency {
+    /// Any server, also one that lags behind or has lost its leader. The default: reads spread over the servers
+    /// instead of loading the leader, and are answered again about a second into an election while the leader's come
+    /// back only after it (16 s with Consul's default timing). What is lost is little: an answer older than what we
+    /// have is not published (its index fell, so it is asked again), one from a server out of touch with its leader
+    /// for 10 s is marked stale, and callers trust connections more than any registry.
+    #[default]
+    Stale,
+    /// The leader's word, without asking its followers whether it still is one.
+    Leader,
+    /// The leader's word, confirmed by a quorum: slow, and unavailable during elections.
+    Consistent,
+    /// The agent's own cache, shared by all processes that use that agent: the most robust when servers fail, a little
+    /// later than the others.
+    Cached,
+}
+
+/// Where an agent listens. Parses what `CONSUL_HTTP_ADDR` may hold: `host:port`, `http://host[:port][/prefix]`,
+/// `unix:///path`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentAddress {
+    /// HTTP over TCP.
+    Tcp {
+        /// Host name or IP address, without brackets.
+        host: String,
+        /// Port.
+        port: u16,
+        /// What comes before `/v1` in every path: empty, or begins with a slash and does not end with one.
+        prefix: String,
+    },
+    /// HTTP over a unix socket.
+    Unix {
+        /// The socket.
+        path: PathBuf,
+    },
+}
+
+/// Why a configuration cannot be used. Every message names the value.
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The address cannot be read.
+    #[error("{address:?} is no address of a Consul agent: {reason}")]
+    Address {
+        /// The address.
+        address: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// It is a valid setting that picom does not support.
+    #[error("{setting} is set to {value:?}, which is not supported: {reason}")]
+    Unsupported {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What to do.
+        reason: &'static str,
+    },
+    /// A setting is malformed.
+    #[error("{setting} is not usable: {reason}")]
+    Malformed {
+        /// The setting; its value may be a secret.
+        setting: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A number is out of range.
+    #[error("{setting} is {value}, it must be between {least} and {most}")]
+    Range {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// The least possible.
+        least: String,
+        /// The most possible.
+        most: String,
+    },
+    /// The token file cannot be read.
+    #[error("token file {path:?} cannot be read")]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: Arc<io::Error>,
+    },
+}
+
+impl Default for ConsulConfig {
+    fn default() -> Self {
+        Self::new("127.0.0.1", 8500)
+    }
+}
+
+impl ConsulConfig {
+    /// The defaults with an agent at `host` and `port`.
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Self {
+            address: AgentAddress::Tcp {
+                host: host.into(),
+                port,
+                prefix: String::new(),
+            },
+            token: Token::None,
+            consistency: Consistency::default(),
+            datacenter: None,
+            namespace: None,
+            partition: None,
+            wait: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(2),
+            call_timeout: Duration::from_secs(15),
+            max_body: 32 << 20,
+            max_watches: 128,
+            lane: Lane::default(),
+            seed: None,
+        }
+    }
+
+    /// Whether every value is in its range.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let (second, millisecond) = (Duration::from_secs(1), Duration::from_millis(1));
+        in_range("wait", self.wait, second, second * 600)?;
+        in_range(
+            "connect_timeout",
+            self.connect_timeout,
+            millisecond * 10,
+            second * 60,
+        )?;
+        in_range("call_timeout", self.call_timeout, millisecond * 100, second * 120)?;
+        in_range("max_body", self.max_body, 4 << 10, 1 << 30)?;
+        in_range("max_watches", self.max_watches, 1, 10_000)?;
+        if let AgentAddress::Tcp { host, port, .. } = &self.address {
+            let reason = match port {
+                0 => Some("nobody can dial port 0"),
+                _ => host_fault(host),
+            };
+            if let Some(reason) = reason {
+                return Err(ConfigError::Address {
+                    address: authority(host, *port),
+                    reason,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn in_range<T: PartialOrd + fmt::Debug>(
+    setting: &'static str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<(), ConfigError> {
+    if value >= least && value <= most {
+        return Ok(());
+    }
+    let text = |value: T| format!("{value:?}");
+    Err(ConfigError::Range {
+        setting,
+        value: text(value),
+        least: text(least),
+        most: text(most),
+    })
+}
+
+impl AgentAddress {
+    /// What goes into the `Host` header.
+    pub(crate) fn host_header(&self) -> String {
+        match self {
+            Self::Tcp { host, port, .. } => authority(host.split('%').next().unwrap_or(host), *port),
+            Self::Unix { .. } => "localhost".to_owned(),
+        }
+    }
+
+    /// What comes before `/v1`.
+    pub(crate) fn prefix(&self) -> &str {
+        match self {
+            Self::Tcp { prefix, .. } => prefix,
+            Self::Unix { .. } => "",
+        }
+    }
+}
+
+impl fmt::Display for AgentAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port, prefix } => write!(f, "{}{prefix}", authority(host, *port)),
+            Self::Unix { path } => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for AgentAddress {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let fault = |reason| ConfigError::Address {
+            address: text.to_owned(),
+            reason,
+        };
+        let rest = match text.split_once("://") {
+            None => text,
+            Some(("http", rest)) => rest,
+            Some(("unix", path)) if path.starts_with('/') && cfg!(unix) => {
+                return Ok(Self::Unix { path: path.into() });
+            }
+            Some(("unix", _)) => return Err(fault("a unix socket is written unix:///path, on unix")),
+            Some(("https", _)) => {
+                return Err(ConfigError::Unsupported {
+                    setting: "the agent's address",
+                    value: text.to_owned(),
+                    reason: "TLS to the agent is not implemented; use http to an agent on this machine, or a unix socket",
+                });
+            }
+            Some(_) => return Err(fault("the scheme is http or unix")),
+        };
+        let (place, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        let prefix = path.trim_end_matches('/');
+        if !prefix
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"?#%\"<>\\^`{|}".contains(&byte))
+        {
+            return Err(fault("a path before /v1 consists of plain characters"));
+        }
+        // Without a port the official client dials the one of http; its own default of 8500 is for no address at all.
+        let (host, port) = match place.strip_prefix('[') {
+            Some(inner) => match inner.split_once(']') {
+                Some((host, "")) => (host, 80),
+                Some((host, port)) => {
+                    let port = port
+                        .strip_prefix(':')
+                        .ok_or_else(|| fault("after ] comes a colon and a port"))?;
+                    (
+                        host,
+                        parse_port(port).ok_or_else(|| fault("its port is not a number from 1 to 65535"))?,
+                    )
+                }
+                None => return Err(fault("[ is not closed")),
+            },
+            None => match place.split_once(':') {
+                None => (place, 80),
+                Some((_, port)) if port.contains(':') => {
+                    return Err(fault("an IPv6 address is written in brackets"));
+                }
+                Some((host, port)) => (
+                    host,
+                    parse_port(port).ok_or_else(|| fault("its port is not a number from 1 to 65535"))?,
+                ),
+            },
+        };
+        if let Some(reason) = host_fault(host) {
+            return Err(fault(reason));
+        }
+        Ok(Self::Tcp {
+            host: host.to_owned(),
+            port,
+            prefix: prefix.to_owned(),
+        })
+    }
+}
+
+fn parse_port(text: &str) -> Option<u16> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| digits && *port != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(host: &str, port: u16, prefix: &str) -> AgentAddress {
+        AgentAddress::Tcp {
+            host: host.into(),
+            port,
+            prefix: prefix.into(),
+        }
+    }
+
+    #[test]
+    fn addresses_are_read_as_the_official_client_reads_them() {
+        for (text, expected) in [
+            ("127.0.0.1:8500", tcp("127.0.0.1", 8500, "")),
+            ("http://consul.example:8501", tcp("consul.example", 8501, "")),
+            ("http://consul.example", tcp("consul.example", 80, "")),
+            ("consul", tcp("consul", 80, "")),
+            ("[::1]:8500", tcp("::1", 8500, "")),
+            ("http://[::1]/", tcp("::1", 80, "")),
+            ("http://gate:80/consul/", tcp("gate", 80, "/consul")),
+            (
+                "unix:///run/consul.sock",
+                AgentAddress::Unix {
+                    path: "/run/consul.sock".into(),
+                },
+            ),
+        ] {
+            assert_eq!(text.parse::<AgentAddress>().unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_used_is_named() {
+        for text in [
+            "",
+            ":8500",
+            "a:",
+            "a:x",
+            "a:0",
+            "a:70000",
+            "a:+1",
+            "::1:8500",
+            "[::1",
+            "[::1]8500",
+            "ftp://a",
+            "http://",
+            "unix://x",
+            "a b:1",
+            "http://a/?x",
+            "0.0.0.0:8500",
+            "tcp://a:1",
+        ] {
+            let error = text.parse::<AgentAddress>().unwrap_err().to_string();
+            assert!(error.contains(&format!("{text:?}")), "{text}: {error}");
+        }
+        let https = "https://a:8501".parse::<AgentAddress>().unwrap_err();
+        assert!(matches!(https, ConfigError::Unsupported { ref value, .. } if value == "https://a:8501"));
+    }
+
+    #[test]
+    fn an_address_is_printed_as_one_writes_it() {
+        assert_eq!(tcp("::1", 8500, "/c").to_string(), "[::1]:8500/c");
+        assert_eq!(AgentAddress::Unix { path: "/x".into() }.to_string(), "unix:///x");
+    }
+
+    #[test]
+    fn values_out_of_range_are_named_with_the_range() {
+        let mut config = ConsulConfig::default();
+        assert!(config.check().is_ok());
+        config.wait = Duration::from_secs(601);
+        let error = config.check().unwrap_err().to_string();
+        assert!(
+            error.contains("wait") && error.contains("601s") && error.contains("600s"),
+            "{error}"
+        );
+        let config = ConsulConfig::new("0.0.0.0", 8500);
+        assert!(config.check().unwrap_err().to_string().contains("0.0.0.0:8500"));
+        assert!(ConsulConfig::new("a", 0).check().is_err());
+    }
+}

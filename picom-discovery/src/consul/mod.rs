@@ -1,0 +1,240 @@
+//! Discovery through an agent of Consul, over its HTTP API and by its rules.
+//!
+//! Two machines decide and know no network: `query` (when a watched name is asked for, and with which index) and
+//! `check` with `ending` (when a registration is made, beaten, looked at, taken back). Two shells do what they say: `resolver`, on the
+//! runtime of who watches, and `registrar`, on the heartbeat [`Lane`]. `api`, `answer` and `entry` are Consul's words,
+//! `http` and `dial` how they travel.
+
+mod answer;
+mod api;
+mod check;
+mod config;
+mod dial;
+mod ending;
+mod entry;
+mod environment;
+mod http;
+mod query;
+mod registrar;
+mod resolver;
+mod token;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hyper::header::HeaderValue;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
+
+use self::api::Scope;
+use self::dial::TcpDial;
+use self::http::{Http, Pool};
+use self::registrar::{Claim, Registrar};
+use self::resolver::Resolver;
+use self::token::TokenKeeper;
+use crate::discovery::{Discovery, OnUnavailable};
+use crate::error::RegisterError;
+use crate::lane::Lane;
+use crate::lease::Lease;
+use crate::name::ServiceName;
+use crate::registration::Registration;
+use crate::watch::{Publisher, Watch};
+
+pub use self::config::{AgentAddress, ConfigError, Consistency, ConsulConfig};
+pub use self::dial::{ByteStream, Dial};
+pub use self::token::{Secret, SecretError, Token};
+
+/// Connections for heartbeats, and as many for the other calls: one is enough until an agent hangs; then a few
+/// registrations should not wait for each other's time-outs.
+const POOL_PLACES: usize = 4;
+
+/// A client of one Consul agent. Cloning is cheap; clones share connections, and one watch per name.
+///
+/// Connections to the agent: one per watched name, and up to four each for heartbeats and other calls, usually one.
+/// Consul takes 200 from one address, and on loopback all processes of a machine share those.
+#[derive(Clone)]
+pub struct Consul {
+    client: Arc<Client>,
+}
+
+/// What resolvers and registrars of one client share.
+pub(crate) struct Client {
+    agent: Arc<str>,
+    http: Arc<Http>,
+    scope: Scope,
+    token: TokenKeeper,
+    wait: Duration,
+    call_timeout: Duration,
+    max_watches: usize,
+    watch_places: Arc<Semaphore>,
+    beats: Pool,
+    calls: Pool,
+    lane: Lane,
+    random: Mutex<fastrand::Rng>,
+    resolvers: Mutex<HashMap<ServiceName, Arc<Publisher>>>,
+    ids: Mutex<HashSet<Arc<str>>>,
+}
+
+impl Consul {
+    /// A client of the agent `config` names. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// A value out of range, or a token file that cannot be read.
+    pub fn new(config: ConsulConfig) -> Result<Self, ConfigError> {
+        let dial: Arc<dyn Dial> = match &config.address {
+            AgentAddress::Tcp { host, port, .. } => Arc::new(TcpDial {
+                host: host.clone(),
+                port: *port,
+            }),
+            #[cfg(unix)]
+            AgentAddress::Unix { path } => Arc::new(dial::UnixDial { path: path.clone() }),
+            #[cfg(not(unix))]
+            AgentAddress::Unix { path } => {
+                let (setting, reason) = ("the agent's address", "there are no unix sockets on this system");
+                return Err(ConfigError::Unsupported {
+                    setting,
+                    value: path.display().to_string(),
+                    reason,
+                });
+            }
+        };
+        Self::with_dial(config, dial)
+    }
+
+    /// The same over connections of another kind; the address in `config` is used for the `Host` header and in
+    /// messages only.
+    pub fn with_dial(config: ConsulConfig, dial: Arc<dyn Dial>) -> Result<Self, ConfigError> {
+        config.check()?;
+        let agent: Arc<str> = format!("Consul at {}", config.address).into();
+        let host = config.address.host_header();
+        let http = Arc::new(Http {
+            agent: agent.clone(),
+            dial,
+            host: HeaderValue::from_str(&host).map_err(|_| ConfigError::Address {
+                address: config.address.to_string(),
+                reason: "it holds characters a header cannot carry",
+            })?,
+            prefix: config.address.prefix().to_owned(),
+            connect_timeout: config.connect_timeout,
+            max_body: config.max_body,
+        });
+        let token = TokenKeeper::new(config.token.clone()).map_err(|error| ConfigError::TokenFile {
+            path: match &config.token {
+                Token::File { path, .. } => path.clone(),
+                _ => Default::default(),
+            },
+            source: Arc::new(error),
+        })?;
+        let random = fastrand::Rng::with_seed(config.seed.unwrap_or_else(crate::random::seed));
+        let client = Client {
+            scope: Scope::new(&config),
+            beats: Pool::new(http.clone(), POOL_PLACES),
+            calls: Pool::new(http.clone(), POOL_PLACES),
+            agent,
+            http,
+            token,
+            wait: config.wait,
+            call_timeout: config.call_timeout,
+            max_watches: config.max_watches,
+            watch_places: Arc::new(Semaphore::new(config.max_watches)),
+            lane: config.lane,
+            random: Mutex::new(random),
+            resolvers: Mutex::default(),
+            ids: Mutex::default(),
+        };
+        Ok(Self {
+            client: Arc::new(client),
+        })
+    }
+}
+
+#[async_trait]
+impl Discovery for Consul {
+    /// One blocking query per name, whoever watches it, on the runtime this is called on (outside of one, on the
+    /// heartbeat lane). When that runtime is shut down, watches in others become stale and stay so; a new `watch` of
+    /// the name begins anew. The query ends, and its connection closes, with the last [`Watch`]; it does not need the
+    /// `Consul` handle to live.
+    ///
+    /// With ACLs, Consul answers a token that may not read a service (`service:read` and `node:read` are both needed)
+    /// with an empty set. Versions from about 1.12 on say that they did, which is an error here; older ones cannot be
+    /// told from a service without instances.
+    fn watch(&self, service: &ServiceName) -> Watch {
+        let mut resolvers = self
+            .client
+            .resolvers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(publisher) = resolvers.get(service) {
+            return publisher.watch();
+        }
+        let publisher = Arc::new(Publisher::new(service.clone()));
+        let watch = publisher.watch();
+        resolvers.insert(service.clone(), publisher.clone());
+        drop(resolvers);
+        let task = Resolver::new(self.client.clone(), service.clone(), publisher).run();
+        match Handle::try_current() {
+            Ok(handle) => {
+                handle.spawn(task);
+            }
+            Err(_) => {
+                if let Err(error) = Lane::Thread.spawn(task) {
+                    // The task was dropped, and has published that it stopped.
+                    tracing::warn!(%service, %error, "no runtime to watch on");
+                }
+            }
+        }
+        watch
+    }
+
+    /// One call registers the service with its TTL check, a heartbeat follows at once. The requests run on the
+    /// heartbeat lane.
+    async fn register(
+        &self,
+        registration: Registration,
+        on_unavailable: OnUnavailable,
+    ) -> Result<Lease, RegisterError> {
+        let service = registration.service().to_string();
+        let Some(claim) = Claim::new(self.client.clone(), registration.id()) else {
+            return Err(RegisterError::Duplicate {
+                id: registration.id().to_owned(),
+            });
+        };
+        let (lease, keeper) = Lease::pair(registration.id());
+        let (first, told) = oneshot::channel();
+        let registrar = Registrar::new(claim, registration, keeper, first, on_unavailable);
+        let lane_fault = |source| RegisterError::Lane {
+            service: service.clone(),
+            source: Arc::new(source),
+        };
+        self.client.lane.spawn(registrar.run()).map_err(lane_fault)?;
+        match told.await {
+            Ok(result) => result.map(|()| lease.seen()),
+            // The task is gone, with its runtime.
+            Err(_) => Err(lane_fault(std::io::Error::other(
+                "the runtime of the heartbeats was shut down",
+            ))),
+        }
+    }
+
+    fn describe(&self) -> String {
+        self.client.agent.to_string()
+    }
+}
+
+impl Client {
+    /// A generator of its own for a task, so that tasks do not share a lock.
+    fn fork_random(&self) -> fastrand::Rng {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).fork()
+    }
+}
+
+impl fmt::Debug for Consul {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consul")
+            .field("agent", &self.client.agent)
+            .finish_non_exhaustive()
+    }
+}
