@@ -1,0 +1,150 @@
+//! How loaded an endpoint is: calls in flight and a decayed peak of their latency. Whom to choose is `balance.rs`.
+//! Pure: time is an argument, and reading the cost changes nothing.
+
+use std::time::{Duration, Instant};
+
+/// How fast a measured latency is forgotten: after this span it counts for 1/e. Long enough to remember a slow endpoint
+/// over a burst, short enough to try it again soon (Finagle's peak-EWMA uses the same 10 s).
+const DECAY: Duration = Duration::from_secs(10);
+
+/// What each call in flight costs at an endpoint that has never answered, in seconds. So high that a second call goes
+/// elsewhere until the first has been answered, while an untried idle endpoint costs nothing and is tried.
+const UNPROVEN: f64 = 1.0;
+
+/// The floor of a measured latency, in seconds: below a microsecond the differences are noise, and a cost of zero
+/// would hide the calls in flight.
+const FLOOR: f64 = 1e-6;
+
+/// The load of one endpoint, as one client sees it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Load {
+    in_flight: u32,
+    /// Seconds, at the moment beside it.
+    latency: Option<(f64, Instant)>,
+}
+
+impl Load {
+    /// A call was given to the endpoint.
+    pub(crate) fn begin(&mut self) {
+        self.in_flight = self.in_flight.saturating_add(1);
+    }
+
+    /// A call has ended.
+    pub(crate) fn end(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// A call got its answer (for a stream: its first message) after `latency`. A slower one than remembered counts at
+    /// once, a faster one by and by.
+    pub(crate) fn observe(&mut self, latency: Duration, now: Instant) {
+        let seen = latency.as_secs_f64().max(FLOOR);
+        let value = match self.latency {
+            None => seen,
+            Some((old, at)) => {
+                let kept = remembered(at, now);
+                if seen >= old * kept {
+                    seen
+                } else {
+                    old * kept + seen * (1.0 - kept)
+                }
+            }
+        };
+        self.latency = Some((value, now));
+    }
+
+    /// What one more call is expected to cost here. Smaller is better; comparable between endpoints of one service.
+    pub(crate) fn cost(&self, weight: u32, now: Instant) -> f64 {
+        let calls = f64::from(self.in_flight);
+        let cost = match self.latency {
+            None => calls * UNPROVEN,
+            Some((value, at)) => (value * remembered(at, now)).max(FLOOR) * (calls + 1.0),
+        };
+        cost / f64::from(weight.max(1))
+    }
+
+    /// Calls given and not ended.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+}
+
+fn remembered(at: Instant, now: Instant) -> f64 {
+    (-now.saturating_duration_since(at).as_secs_f64() / DECAY.as_secs_f64()).exp()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base() -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    fn measured(latency: Duration, now: Instant) -> Load {
+        let mut load = Load::default();
+        load.observe(latency, now);
+        load
+    }
+
+    #[test]
+    fn an_untried_endpoint_is_tried_once_and_then_waited_for() {
+        let now = base();
+        let mut fresh = Load::default();
+        assert!(fresh.cost(1, now) < measured(ms(1), now).cost(1, now));
+        fresh.begin();
+        assert!(fresh.cost(1, now) > measured(ms(100), now).cost(1, now));
+    }
+
+    #[test]
+    fn a_peak_counts_at_once_and_recovery_takes_time() {
+        let now = base();
+        let mut load = measured(ms(1), now);
+        load.observe(ms(100), now + ms(10));
+        assert!(load.cost(1, now + ms(10)) > 0.09);
+        load.observe(ms(1), now + ms(20));
+        assert!(
+            load.cost(1, now + ms(20)) > 0.09,
+            "one fast answer does not clear the peak"
+        );
+        assert!(
+            load.cost(1, now + Duration::from_secs(60)) < 0.001,
+            "a minute does"
+        );
+    }
+
+    #[test]
+    fn reading_the_cost_changes_nothing() {
+        let now = base();
+        let load = measured(ms(5), now);
+        let later = now + ms(1500);
+        assert_eq!(load.cost(1, later), load.cost(1, later));
+        assert_eq!(load.cost(1, now), 0.005);
+    }
+
+    #[test]
+    fn cost_grows_with_calls_and_shrinks_with_weight() {
+        let now = base();
+        let mut load = measured(ms(2), now);
+        assert_eq!(load.cost(1, now), 0.002);
+        load.begin();
+        load.begin();
+        assert_eq!(load.cost(1, now), 0.006);
+        assert_eq!(load.cost(3, now), 0.002);
+        load.end();
+        load.end();
+        load.end();
+        assert_eq!(load.in_flight(), 0, "an end without a begin is not counted");
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_or_goes_back_is_harmless() {
+        let now = base() + ms(1000);
+        let mut load = measured(ms(2), now);
+        load.observe(ms(4), now - ms(500));
+        assert!(load.cost(1, now - ms(900)).is_finite());
+    }
+}

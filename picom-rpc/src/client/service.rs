@@ -1,0 +1,442 @@
+//! One target service as a client keeps it: its endpoints, the budget of its retries, and the task that follows discovery
+//! and dials ahead. One per name and client, so that a call asks nobody: it looks here.
+
+use super::config::ClientConfig;
+use super::endpoint::{Endpoint, EndpointId};
+use super::endpoints::{EndpointState, Endpoints, Pick, Standing};
+use super::random::Random;
+use super::retry::{Failure, Progress, RetryBudget, Verdict, judge};
+use picom_discovery::{Discovery, ServiceName, Watch};
+use picom_transport::{Connection, DialError, Pool, SlotStatus};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time;
+
+/// Connections are kept up for so long after the last call; an idle client dials nobody.
+const KEEP_WARM: Duration = Duration::from_secs(60);
+
+/// How long an endpoint is left alone after a dial that failed without the pool saying when to dial again: whatever the
+/// reason, one fruitless dial must not follow on another.
+const REST: Duration = Duration::from_millis(20);
+
+/// A name that was not called for so long is not watched any more: a watch is an open connection to Consul.
+pub(super) const UNUSED: Duration = Duration::from_secs(600);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// The name as errors show it.
+    pub(crate) name: Arc<str>,
+    pool: Pool,
+    state: Mutex<State>,
+    /// Told when a waiting call may find something else than before.
+    pub(super) changed: Notify,
+    /// Told when the keeper should look.
+    kick: Arc<Notify>,
+    started: AtomicBool,
+    closed: AtomicBool,
+    keeper: Mutex<Option<AbortHandle>>,
+    pub(super) counters: Counters,
+}
+
+/// What happened so far.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) calls: AtomicU64,
+    pub(super) retries: AtomicU64,
+    pub(super) failures: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    endpoints: Endpoints,
+    random: Random,
+    budget: RetryBudget,
+    last_used: Instant,
+}
+
+/// Where a call goes next.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// A connection with a free slot.
+    Open(Connection, Arc<Endpoint>),
+    /// A connection must be made.
+    Dial(Arc<Endpoint>),
+    /// Discovery has not answered.
+    Pending,
+    /// There is no endpoint.
+    Empty,
+    /// All that is left is ending.
+    Draining,
+    /// All were tried.
+    Exhausted,
+}
+
+/// How one service stands, for `status()`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Discovery has answered.
+    pub known: bool,
+    /// Why discovery cannot be asked at present; the endpoints are then the last known.
+    pub discovery_error: Option<String>,
+    /// Instances registered under that name, whatever their health.
+    pub registered: usize,
+    /// The endpoints.
+    pub endpoints: Vec<EndpointStatus>,
+    /// Calls made.
+    pub calls: u64,
+    /// Attempts made beyond the first.
+    pub retries: u64,
+    /// Calls that failed, faults of handlers not counted.
+    pub failures: u64,
+}
+
+/// How one endpoint stands.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EndpointStatus {
+    /// Host and port.
+    pub host: Arc<str>,
+    /// The id of its registration.
+    pub instance: Arc<str>,
+    /// Whether calls go there.
+    pub state: EndpointState,
+    /// Calls under way.
+    pub in_flight: u32,
+}
+
+impl Service {
+    pub(super) fn new(name: &ServiceName, pool: Pool, config: &ClientConfig, now: Instant) -> Self {
+        Service {
+            name: name.as_str().into(),
+            pool,
+            state: Mutex::new(State {
+                endpoints: Endpoints::new(config.balance, config.strict),
+                random: Random::new(config.seed.unwrap_or_else(Random::seed)),
+                budget: RetryBudget::new(now),
+                last_used: now,
+            }),
+            changed: Notify::new(),
+            kick: Arc::new(Notify::new()),
+            started: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            keeper: Mutex::new(None),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Begins to follow discovery, the first time it is called. `retire` is asked when the service was not used for
+    /// long; if it agrees, the keeper ends.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub(super) fn follow(
+        self: &Arc<Self>,
+        discovery: &Arc<dyn Discovery>,
+        name: impl FnOnce() -> Option<ServiceName>,
+        retire: impl Fn(&Arc<Service>) -> bool + Send + 'static,
+    ) {
+        if self.started.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let Some(name) = name() else { return };
+        let watch = discovery.watch(&name);
+        self.apply(&watch, now());
+        let keeper = tokio::spawn(keep(Arc::downgrade(self), watch, self.kick.clone(), retire));
+        *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper.abort_handle());
+    }
+
+    pub(super) fn has_started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
+    }
+
+    /// The client makes no more calls: those that wait learn it.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.changed.notify_waiters();
+        self.kick.notify_one();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Chooses an endpoint and looks whether its connection is there. What turns out not to be connected is corrected
+    /// and another is chosen.
+    ///
+    /// `first` says that a call begins with it.
+    pub(super) fn step(&self, now: Instant, tried: &[EndpointId], key: Option<u64>, first: bool) -> Step {
+        if first {
+            self.counters.calls.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut first = first;
+        let mut full: Vec<Arc<Endpoint>> = Vec::new();
+        let mut excluded: Option<Vec<EndpointId>> = None;
+        loop {
+            let pick = {
+                let mut state = self.state();
+                let state = &mut *state;
+                let idle = now.saturating_duration_since(state.last_used) > KEEP_WARM / 2;
+                state.last_used = state.last_used.max(now);
+                if std::mem::take(&mut first) {
+                    state.budget.deposit(now);
+                }
+                if idle {
+                    self.kick.notify_one();
+                }
+                if matches!(state.endpoints.standing(), Standing::Pending { .. })
+                    && state.endpoints.is_empty()
+                {
+                    return Step::Pending;
+                }
+                state
+                    .endpoints
+                    .pick(now, &mut state.random, excluded.as_deref().unwrap_or(tried), key)
+            };
+            return match pick {
+                Pick::Ready(endpoint) => match self.pool.ready(&endpoint.target) {
+                    Some(connection) => Step::Open(connection, endpoint),
+                    None if matches!(self.pool.status(&endpoint.target), SlotStatus::Connected { .. }) => {
+                        excluded.get_or_insert_with(|| tried.to_vec()).push(endpoint.id);
+                        full.push(endpoint);
+                        continue;
+                    }
+                    None => {
+                        self.disconnected(&endpoint);
+                        continue;
+                    }
+                },
+                // Another connection to one that is connected and full is nearer than a new peer that may not answer.
+                Pick::Dial(_) | Pick::Exhausted | Pick::Draining if !full.is_empty() => {
+                    Step::Dial(full.swap_remove(0))
+                }
+                Pick::Dial(endpoint) => Step::Dial(endpoint),
+                Pick::Draining => Step::Draining,
+                Pick::Exhausted => Step::Exhausted,
+                Pick::Empty => Step::Empty,
+            };
+        }
+    }
+
+    /// Waits for a connection to the endpoint. Cancel safe.
+    pub(super) async fn dial(&self, endpoint: &Endpoint) -> Result<Connection, DialError> {
+        let dialed = self.pool.connection(&endpoint.target).await;
+        match &dialed {
+            Ok(_) | Err(DialError::Full { .. }) => self.connected(endpoint.id),
+            Err(_) => self.unreachable(endpoint, Some(now() + REST)),
+        }
+        dialed
+    }
+
+    pub(super) fn connected(&self, id: EndpointId) {
+        self.state().endpoints.connected(id);
+        self.changed.notify_waiters();
+    }
+
+    /// No connection of the endpoint takes calls any more.
+    pub(super) fn disconnected(&self, endpoint: &Endpoint) {
+        self.unreachable(endpoint, None);
+    }
+
+    /// The same, and none is made before `otherwise`, or when the pool says.
+    fn unreachable(&self, endpoint: &Endpoint, otherwise: Option<Instant>) {
+        let not_before = match self.pool.status(&endpoint.target) {
+            SlotStatus::Connected { .. } => return,
+            SlotStatus::Backoff { until } => Some(until),
+            SlotStatus::Connecting | SlotStatus::Idle => otherwise,
+        };
+        self.state().endpoints.disconnected(endpoint.id, not_before);
+        self.kick.notify_one();
+    }
+
+    /// How long the pool does not dial the endpoint again.
+    pub(super) fn backoff(&self, endpoint: &Endpoint, now: Instant) -> Option<Duration> {
+        match self.pool.status(&endpoint.target) {
+            SlotStatus::Backoff { until } => Some(until.saturating_duration_since(now)),
+            _ => None,
+        }
+    }
+
+    /// The endpoint said that it is ending.
+    pub(super) fn draining(&self, id: EndpointId) {
+        self.state().endpoints.draining(id, now());
+        self.kick.notify_one();
+    }
+
+    pub(super) fn answered(&self, endpoint: &Endpoint) {
+        // Nearly every answer comes from an endpoint that never failed: no lock for those.
+        if endpoint.clear_suspicion() {
+            self.state().endpoints.answered(endpoint.id);
+        }
+    }
+
+    pub(super) fn failed(&self, endpoint: &Endpoint) {
+        endpoint.suspect();
+        if self.state().endpoints.failed(endpoint.id, now()) {
+            tracing::warn!(
+                service = %self.name, host = %endpoint.target.authority,
+                "an instance failed five times in a row and is left alone for a while"
+            );
+        }
+    }
+
+    pub(super) fn undecided(&self, endpoint: &Endpoint) {
+        if endpoint.is_suspect() {
+            self.state().endpoints.undecided(endpoint.id);
+        }
+    }
+
+    pub(super) fn has_other(&self, tried: &[EndpointId]) -> bool {
+        self.state().endpoints.has_other(now(), tried)
+    }
+
+    pub(super) fn judge(&self, failure: Failure, progress: Progress, now: Instant) -> Verdict {
+        let mut state = self.state();
+        let state = &mut *state;
+        judge(failure, progress, &mut state.budget, &mut state.random, now)
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        self.state().endpoints.standing().clone()
+    }
+
+    pub(super) fn last_used(&self) -> Instant {
+        self.state().last_used
+    }
+
+    pub(super) fn status(&self) -> ServiceStatus {
+        let state = self.state();
+        let (known, registered, error) = match state.endpoints.standing() {
+            Standing::Pending { error } => (false, 0, error.as_ref()),
+            Standing::Known {
+                registered, stale, ..
+            } => (true, *registered, stale.as_ref()),
+        };
+        let endpoints = state
+            .endpoints
+            .states(now())
+            .map(|(endpoint, state)| EndpointStatus {
+                host: endpoint.target.authority.clone(),
+                instance: endpoint.instance.id.clone(),
+                state,
+                in_flight: endpoint.in_flight(),
+            });
+        ServiceStatus {
+            name: self.name.clone(),
+            known,
+            discovery_error: error.map(|error| error.to_string()),
+            registered,
+            endpoints: endpoints.collect(),
+            calls: self.counters.calls.load(Ordering::Relaxed),
+            retries: self.counters.retries.load(Ordering::Relaxed),
+            failures: self.counters.failures.load(Ordering::Relaxed),
+        }
+    }
+
+    fn apply(&self, watch: &Watch, now: Instant) {
+        let snapshot = watch.latest();
+        let gone = self.state().endpoints.apply(&snapshot, now);
+        for target in &gone {
+            self.pool.forget(target);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// What the keeper does each time it wakes: what is over goes, what is wanted is dialed. Gives back when to come again.
+    fn tend(self: &Arc<Self>, now: Instant) -> Option<Instant> {
+        let (gone, dials, next) = {
+            let mut state = self.state();
+            let state = &mut *state;
+            let gone = state.endpoints.expire(now);
+            let warm = now.saturating_duration_since(state.last_used) < KEEP_WARM;
+            let dials = if warm {
+                state.endpoints.to_dial(now, &mut state.random)
+            } else {
+                Vec::new()
+            };
+            let next = state.endpoints.next_event(now, warm);
+            (gone, dials, next)
+        };
+        if !gone.is_empty() {
+            self.changed.notify_waiters();
+        }
+        for target in &gone {
+            self.pool.forget(target);
+        }
+        for endpoint in dials {
+            let service = self.clone();
+            tokio::spawn(async move {
+                if let Err(error) = service.dial(&endpoint).await {
+                    tracing::debug!(service = %service.name, host = %endpoint.target.authority, %error, "not connected");
+                }
+            });
+        }
+        next
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let keeper = self.keeper.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keeper) = keeper.take() {
+            keeper.abort();
+        }
+    }
+}
+
+async fn keep(
+    service: Weak<Service>,
+    mut watch: Watch,
+    kick: Arc<Notify>,
+    retire: impl Fn(&Arc<Service>) -> bool + Send + 'static,
+) {
+    loop {
+        let next = {
+            let Some(service) = service.upgrade() else { return };
+            if service.closed.load(Ordering::Acquire) {
+                return;
+            }
+            let now = now();
+            let unused = service.last_used() + UNUSED;
+            if unused <= now && retire(&service) {
+                tracing::debug!(service = %service.name, "not called for long: not watched any more");
+                return;
+            }
+            let next = service.tend(now);
+            // Not exactly then if calls are under way: a second is soon enough to ask again.
+            next.into_iter()
+                .chain([unused.max(now + Duration::from_secs(1))])
+                .min()
+        };
+        tokio::select! {
+            _ = watch.changed() => {
+                let Some(service) = service.upgrade() else { return };
+                service.apply(&watch, now());
+            }
+            () = kick.notified() => {}
+            () = until(next) => {}
+        }
+    }
+}
+
+pub(super) async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+pub(super) fn now() -> Instant {
+    time::Instant::now().into_std()
+}

@@ -1,0 +1,181 @@
+//! Calls that end in streams: the builders, and the caller's side of the reply.
+
+use super::Client;
+use super::call::{Call, Setup, failure_of};
+use super::flight::Flight;
+use super::options::call_options;
+use super::pump::{Pump, PumpError};
+use crate::error::{CallError, CallFailure, Subject};
+use crate::incoming::In;
+use crate::message::{Receive, Transmit};
+use crate::outgoing::Out;
+use bytes::Bytes;
+use futures_core::Stream;
+use serde::Serialize;
+use std::future::{Future, IntoFuture};
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// A call that is a stream in both directions: awaited, it gives the sender of the input and the receiver of the reply.
+///
+/// It is ready when the call has been opened on a connection; that the handler has begun is not waited for. Dropping
+/// either half has a meaning: see [`Out`] and [`In`]. Attempts are repeated until it is open, not afterwards.
+#[derive(Debug)]
+#[must_use = "a call does nothing until it is awaited"]
+pub struct StreamCall<I, O, E = CallError> {
+    setup: Setup,
+    marker: PhantomData<fn(I) -> (O, E)>,
+}
+
+/// A call being opened. A stream lives long enough for a box not to matter.
+type Opening<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A call whose reply is a stream, and whose input, if there is any, is given with it: awaited, it gives the receiver.
+#[derive(Debug)]
+#[must_use = "a call does nothing until it is awaited"]
+pub struct ReceiveCall<O, E = CallError> {
+    setup: Setup,
+    input: Option<Pump>,
+    marker: PhantomData<fn() -> (O, E)>,
+}
+
+impl<I: Transmit, O: Receive, E> StreamCall<I, O, E> {
+    pub(super) fn new(setup: Setup) -> Self {
+        StreamCall {
+            setup,
+            marker: PhantomData,
+        }
+    }
+
+    call_options!();
+
+    /// The same call, failing in an error of another type: for layers above that have one of their own. The streams it
+    /// gives keep theirs.
+    pub fn with_error<F: From<CallError>>(self) -> StreamCall<I, O, F> {
+        StreamCall {
+            setup: self.setup,
+            marker: PhantomData,
+        }
+    }
+
+    /// There is no input beyond the arguments: gives the receiver alone.
+    pub fn receive(self) -> ReceiveCall<O, E> {
+        ReceiveCall {
+            setup: self.setup,
+            input: None,
+            marker: PhantomData,
+        }
+    }
+
+    /// Sends these items as input and gives the receiver alone. The items are polled while the receiver is, not by
+    /// themselves, and not before the call has been opened on a connection.
+    pub fn input<S>(self, input: S) -> ReceiveCall<O, E>
+    where
+        S: Stream + Send + 'static,
+        S::Item: Serialize,
+    {
+        ReceiveCall {
+            setup: self.setup,
+            input: Some(Pump::new(input)),
+            marker: PhantomData,
+        }
+    }
+}
+
+impl<O: Receive, E> ReceiveCall<O, E> {
+    call_options!();
+}
+
+impl<I: Transmit, O: Receive, E: From<CallError> + Send + 'static> IntoFuture for StreamCall<I, O, E> {
+    type Output = Result<(Out<I>, In<O>), E>;
+    type IntoFuture = Opening<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let client = self.setup.client.clone();
+            let (subject, mut flight) = open(self.setup, &client, false).await?;
+            let host = flight.endpoint().target.authority.clone();
+            let ended = || CallError::new(subject.clone(), CallFailure::Ended);
+            let half = flight.send.take().ok_or_else(ended)?;
+            let sender = Out::input(half, subject.clone(), host);
+            let reception = Reception {
+                flight,
+                subject,
+                input: None,
+            };
+            Ok((sender, In::reply(reception, client.config().limits)))
+        })
+    }
+}
+
+impl<O: Receive, E: From<CallError> + Send + 'static> IntoFuture for ReceiveCall<O, E> {
+    type Output = Result<In<O>, E>;
+    type IntoFuture = Opening<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let client = self.setup.client.clone();
+            let (subject, flight) = open(self.setup, &client, self.input.is_none()).await?;
+            let reception = Reception {
+                flight,
+                subject,
+                input: self.input,
+            };
+            Ok(In::reply(reception, client.config().limits))
+        })
+    }
+}
+
+async fn open(setup: Setup, client: &Client, ends: bool) -> Result<(Subject, Flight), CallError> {
+    let mut call = Call::begin(setup, client.config().stream_timeout, ends)?;
+    let flight = match call.try_open() {
+        Some(flight) => flight?,
+        None => call.open(Duration::ZERO).await?,
+    };
+    Ok((call.subject(), flight))
+}
+
+/// The caller's side of a reply that is read as a stream.
+#[derive(Debug)]
+pub(crate) struct Reception {
+    flight: Flight,
+    subject: Subject,
+    input: Option<Pump>,
+}
+
+impl Reception {
+    pub(crate) fn host(&self) -> &str {
+        &self.flight.endpoint().target.authority
+    }
+
+    pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, CallError>> {
+        if let Some(input) = &mut self.input
+            && let Poll::Ready(pumped) = input.poll(&mut self.flight.send, cx)
+        {
+            self.input = None;
+            match pumped {
+                Ok(()) => {}
+                Err(PumpError::Encode(error)) => {
+                    return Poll::Ready(Err(self.error(CallFailure::Encode(error))));
+                }
+                Err(PumpError::Send(error)) => return Poll::Ready(Err(self.error(CallFailure::Send(error)))),
+            }
+        }
+        let received = ready!(self.flight.poll_message(cx));
+        Poll::Ready(received.map_err(|error| self.error(failure_of(error))))
+    }
+
+    pub(crate) fn error(&self, failure: CallFailure) -> CallError {
+        let host: Arc<str> = self.flight.endpoint().target.authority.clone();
+        let opened = matches!(failure, CallFailure::Encode(_));
+        let error = CallError::new(self.subject.clone(), failure).at(host);
+        if opened {
+            error.with_outcome(picom_transport::Outcome::MaybeExecuted)
+        } else {
+            error
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What a handler may know of the call it answers, wherever in it the code stands: the caller, the time left, metadata,
+//! and whether anybody still waits. Calls made within a handler inherit its deadline from here.
+
+use crate::deadline;
+use crate::metadata::Metadata;
+use bytes::Bytes;
+use picom_codec::Method;
+use picom_transport::{PeerInfo, RecvHalf, SendHalf};
+use std::fmt;
+use std::future::{Future, pending};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+tokio::task_local! {
+    static CURRENT: Context;
+}
+
+/// The call that the code around answers. A cheap handle.
+///
+/// [`Context::current`] finds it in a handler and in everything the handler awaits. A task that a handler spawns is not
+/// part of the call: it has no context unless it is given one with [`scope`](Self::scope).
+#[derive(Clone, Default)]
+pub struct Context(Option<Arc<Call>>);
+
+/// One call as its handler's side holds it. The halves are taken out when the handler is done, so that handles which
+/// live longer keep no slot of the connection.
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) peer: Arc<PeerInfo>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) idempotent: bool,
+    encoded: Option<Bytes>,
+    metadata: OnceLock<Metadata>,
+    over: AtomicBool,
+    ended: Notify,
+    send: Mutex<Option<SendHalf>>,
+    recv: Mutex<Option<RecvHalf>>,
+    /// Held by the one that sends: the half remembers one waiting task.
+    pub(crate) sender: tokio::sync::Mutex<()>,
+}
+
+impl Context {
+    /// The context of the handler that runs this code. Outside of one: no caller, no deadline, no metadata, never
+    /// cancelled.
+    pub fn current() -> Context {
+        CURRENT.try_with(Context::clone).unwrap_or_default()
+    }
+
+    pub(crate) fn of(call: Arc<Call>) -> Context {
+        Context(Some(call))
+    }
+
+    /// Runs a future within this context, as for a task that works for the call. The task does not end with the call:
+    /// ask [`cancelled`](Self::cancelled).
+    pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+        CURRENT.scope(self, future)
+    }
+
+    /// Polls or computes something within this context.
+    pub(crate) fn enter<R>(&self, work: impl FnOnce() -> R) -> R {
+        CURRENT.sync_scope(self.clone(), work)
+    }
+
+    /// Who calls: its address, and the service and instance it reached for. `None` outside of a handler.
+    pub fn peer(&self) -> Option<&PeerInfo> {
+        self.0.as_ref().map(|call| &*call.peer)
+    }
+
+    /// The method that is answered. `None` outside of a handler.
+    pub fn method(&self) -> Option<&str> {
+        self.0.as_ref().map(|call| call.method.as_str())
+    }
+
+    /// The moment at which the caller stops waiting. `None`: it waits for as long as it takes.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.0.as_ref().and_then(|call| call.deadline)
+    }
+
+    /// How long the caller still waits; zero when that has passed. `None`: for as long as it takes.
+    pub fn deadline_left(&self) -> Option<Duration> {
+        deadline::left(self.deadline(), tokio::time::Instant::now().into_std())
+    }
+
+    /// Whether the caller says that the call may run more than once.
+    pub fn is_idempotent(&self) -> bool {
+        self.0.as_ref().is_some_and(|call| call.idempotent)
+    }
+
+    /// What the caller sent beside the arguments.
+    pub fn metadata(&self) -> &Metadata {
+        static NONE: OnceLock<Metadata> = OnceLock::new();
+        match &self.0 {
+            Some(call) => call.metadata.get_or_init(|| match &call.encoded {
+                Some(encoded) => Metadata::decode(encoded),
+                None => Metadata::new(),
+            }),
+            None => NONE.get_or_init(Metadata::new),
+        }
+    }
+
+    /// Whether the call is over: the caller went away, its time has passed, its connection was lost, or it was answered.
+    pub fn is_cancelled(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|call| call.over.load(Ordering::Acquire))
+    }
+
+    /// Waits until the call is over, for whatever reason. For tasks that work for a handler; a handler itself is dropped
+    /// then. Never ready outside of a handler. Cancel safe.
+    pub async fn cancelled(&self) {
+        let Some(call) = &self.0 else {
+            return pending().await;
+        };
+        let mut ended = pin!(call.ended.notified());
+        // Enlisted before the flag is read: an end between the two is not missed.
+        ended.as_mut().enable();
+        if !call.over.load(Ordering::Acquire) {
+            ended.await;
+        }
+    }
+}
+
+impl Call {
+    pub(crate) fn new(incoming: picom_transport::Incoming) -> (Arc<Call>, Bytes) {
+        let call = Call {
+            method: incoming.method,
+            peer: incoming.peer,
+            deadline: incoming.deadline,
+            idempotent: incoming.idempotent,
+            encoded: incoming.metadata,
+            metadata: OnceLock::new(),
+            over: AtomicBool::new(false),
+            ended: Notify::new(),
+            send: Mutex::new(Some(incoming.send)),
+            recv: Mutex::new(Some(incoming.recv)),
+            sender: tokio::sync::Mutex::new(()),
+        };
+        (Arc::new(call), incoming.args)
+    }
+
+    /// The sending half, until the handler is done.
+    pub(crate) fn send(&self) -> MutexGuard<'_, Option<SendHalf>> {
+        self.send.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The receiving half, until the handler is done.
+    pub(crate) fn recv(&self) -> MutexGuard<'_, Option<RecvHalf>> {
+        self.recv.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The call is over; whoever waits for that learns it.
+    pub(crate) fn end(&self) {
+        self.over.store(true, Ordering::Release);
+        self.ended.notify_waiters();
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("method", &self.method())
+            .field("peer", &self.peer())
+            .field("deadline", &self.deadline())
+            .field("cancelled", &self.is_cancelled())
+            .finish_non_exhaustive()
+    }
+}
