@@ -80,3 +80,8 @@ pub mod testing {
     pub use picom_rpc::testing::InMemory;
     pub use picom_transport::testing::MemoryNetwork;
 }
+
+/// The README's code, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
