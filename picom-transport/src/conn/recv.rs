@@ -20,6 +20,8 @@ pub struct RecvHalf {
     /// The rest of a frame of packed messages; at most one frame is held here beyond the window.
     items: Option<Items>,
     failed: Option<StreamError>,
+    /// Behind what is here, the peer's half has ended.
+    last: bool,
 }
 
 impl RecvHalf {
@@ -28,8 +30,7 @@ impl RecvHalf {
             shared,
             key,
             items: None,
-            failed: None,
-        }
+            failed: None, last: false }
     }
 
     /// The next message: one MessagePack value, not scanned. `None` when the peer's half has ended properly; asking
@@ -63,6 +64,9 @@ impl RecvHalf {
                     None => self.items = None,
                 }
             }
+            if self.last {
+                return Poll::Ready(Ok(None));
+            }
             let key = self.key;
             let (received, _replaced) = self.shared.with(|state| match state.mux.read(key) {
                 Received::Pending => (Received::Pending, register(&mut state.wakers(key).recv, cx)),
@@ -70,10 +74,15 @@ impl RecvHalf {
             });
             return Poll::Ready(match received {
                 Received::Pending => return Poll::Pending,
-                Received::Delivery(Delivery::One(message)) => Ok(Some(message)),
-                Received::Delivery(Delivery::Many(items)) => {
-                    self.items = Some(items);
-                    continue;
+                Received::Delivery { delivery, last } => {
+                    self.last = last;
+                    match delivery {
+                        Delivery::One(message) => Ok(Some(message)),
+                        Delivery::Many(items) => {
+                            self.items = Some(items);
+                            continue;
+                        }
+                    }
                 }
                 Received::End => Ok(None),
                 Received::Failed(error) => Err(error),

@@ -18,11 +18,18 @@ use std::task::{Context, Poll, ready};
 pub struct SendHalf {
     shared: Arc<Shared>,
     key: Key,
+    /// The multiplexer knows it as let go of already.
+    released: bool,
 }
 
 impl SendHalf {
     pub(super) fn new(shared: Arc<Shared>, key: Key) -> Self {
-        Self { shared, key }
+        Self { shared, key, released: false }
+    }
+
+    /// The half of a call whose input ended with its args.
+    pub(super) fn released(shared: Arc<Shared>, key: Key) -> Self {
+        Self { shared, key, released: true }
     }
 
     /// Sends one MessagePack value. Waits while 64 KiB or more are waiting for credit or for the socket; returns when
@@ -131,6 +138,9 @@ impl SendHalf {
 
 impl Drop for SendHalf {
     fn drop(&mut self) {
+        if self.released {
+            return;
+        }
         let _wakers = self.shared.with(|state| {
             state.mux.release_send(self.key);
             let wakers = state.wakers(self.key);

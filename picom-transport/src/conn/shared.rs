@@ -5,7 +5,7 @@ use super::wakers::{StreamWakers, WakeList};
 use crate::proto::{ConnectionError, Event, Key, Mux};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 /// Who the other side is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,7 +41,6 @@ pub(crate) struct State {
 pub(crate) struct Shared {
     state: Mutex<State>,
     pub(crate) stage: watch::Sender<Stage>,
-    pub(crate) slots: Notify,
     peer: OnceLock<Arc<PeerInfo>>,
     address: String,
 }
@@ -59,7 +58,6 @@ impl Shared {
         Self {
             state: Mutex::new(state),
             stage: watch::Sender::new(Stage::Handshake),
-            slots: Notify::new(),
             peer: OnceLock::new(),
             address,
         }
@@ -95,7 +93,6 @@ impl Shared {
                 Event::Writable(key) => wakes.push(state.waker(key, |wakers| &mut wakers.send)),
                 Event::Ended(key) => wakes.push(state.waker(key, |wakers| &mut wakers.ended)),
                 Event::Opened(key) => state.opened.push(key),
-                Event::SlotFree => self.slots.notify_one(),
                 Event::Ready | Event::PeerDraining => staged = true,
             }
         }
@@ -125,7 +122,6 @@ impl Shared {
         let closed = matches!(&*self.stage.borrow(), Stage::Closed(_));
         if !closed {
             self.stage.send_replace(stage);
-            self.slots.notify_waiters();
         }
     }
 
