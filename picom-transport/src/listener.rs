@@ -132,12 +132,12 @@ impl Listener {
         self.inner.acceptor.local_addr()
     }
 
-    /// Whether the loop has gone round within this time. It does so four times a second, but only
-    /// once a second while accepting fails.
+    /// Whether the loop has gone round within this time. It does so four times a second, and once a second while accepting
+    /// fails; the quarter of a second is allowed on top.
     pub fn is_alive(&self, within: Duration) -> bool {
         let now = self.inner.born.elapsed();
         let ticked = Duration::from_millis(self.inner.ticked.load(Ordering::Relaxed));
-        now.saturating_sub(ticked) <= within
+        now.saturating_sub(ticked) <= within + TICK
     }
 
     /// Begins to end: every connection is told to open no more streams, and new ones learn it from hello. Goes on accepting.
