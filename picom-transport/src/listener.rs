@@ -69,7 +69,7 @@ pub struct Listener {
 }
 
 struct Inner {
-    acceptor: Arc<dyn Acceptor>,
+    address: String,
     identity: Identity,
     config: ListenerConfig,
     handler: Arc<dyn StreamHandler>,
@@ -109,7 +109,7 @@ impl Listener {
     ) -> Result<Listener, ConfigError> {
         config.connection.check()?;
         let inner = Arc::new(Inner {
-            acceptor,
+            address: acceptor.local_addr(),
             identity,
             config,
             handler,
@@ -123,13 +123,13 @@ impl Listener {
             stop: watch::Sender::new(false),
             emptied: Notify::new(),
         });
-        tokio::spawn(accept_loop(inner.clone()));
+        tokio::spawn(accept_loop(inner.clone(), acceptor));
         Ok(Listener { inner })
     }
 
     /// Where it accepts, as `host:port`.
     pub fn local_addr(&self) -> String {
-        self.inner.acceptor.local_addr()
+        self.inner.address.clone()
     }
 
     /// Whether the loop has gone round within this time. It does so four times a second, and once a second while accepting
@@ -262,7 +262,8 @@ impl Inner {
     }
 }
 
-async fn accept_loop(inner: Arc<Inner>) {
+/// Owns the acceptor: when it ends the address is free again, and nobody dials where nobody answers.
+async fn accept_loop(inner: Arc<Inner>, acceptor: Arc<dyn Acceptor>) {
     let mut stop = inner.stop.subscribe();
     let mut pause = FIRST_PAUSE;
     loop {
@@ -270,7 +271,7 @@ async fn accept_loop(inner: Arc<Inner>) {
         let accepted = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
-            accepted = inner.acceptor.accept() => accepted,
+            accepted = acceptor.accept() => accepted,
             () = time::sleep(TICK) => continue,
         };
         match accepted {

@@ -150,12 +150,12 @@ impl Picom {
     /// answers and those it makes, and reports what had to be cut when the drain time-out had passed.
     ///
     /// May be called before, during and after `expose`, and more than once: all get the same report. Dropped, the ending
-    /// goes on.
+    /// goes on. Within a handler of this service, spawn it: awaited there, it waits for that very handler.
     pub async fn end(&self) -> EndReport {
         Ending::run(&self.inner).await
     }
 
-    /// Waits for SIGINT or SIGTERM (Ctrl-C on other systems), and ends.
+    /// Waits for SIGINT or SIGTERM (Ctrl-C on other systems), and ends. Dropped before a signal came, nothing happens.
     ///
     /// # Errors
     ///

@@ -30,7 +30,9 @@ impl RecvHalf {
             shared,
             key,
             items: None,
-            failed: None, last: false }
+            failed: None,
+            last: false,
+        }
     }
 
     /// The next message: one MessagePack value, not scanned. `None` when the peer's half has ended properly; asking

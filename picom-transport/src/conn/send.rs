@@ -24,12 +24,20 @@ pub struct SendHalf {
 
 impl SendHalf {
     pub(super) fn new(shared: Arc<Shared>, key: Key) -> Self {
-        Self { shared, key, released: false }
+        Self {
+            shared,
+            key,
+            released: false,
+        }
     }
 
     /// The half of a call whose input ended with its args.
     pub(super) fn released(shared: Arc<Shared>, key: Key) -> Self {
-        Self { shared, key, released: true }
+        Self {
+            shared,
+            key,
+            released: true,
+        }
     }
 
     /// Sends one MessagePack value. Waits while 64 KiB or more are waiting for credit or for the socket; returns when

@@ -151,7 +151,10 @@ impl Mux {
                 self.push_control(key, |control| control.credit = true);
             }
             self.release_budget(entry.reserved);
-            return Received::Delivery { delivery: entry.delivery, last };
+            return Received::Delivery {
+                delivery: entry.delivery,
+                last,
+            };
         }
         if let Some(fault) = &stream.fault {
             return Received::Failed(StreamError::Fault(fault.clone()));
