@@ -155,13 +155,19 @@ impl Picom {
         Ending::run(&self.inner).await
     }
 
-    /// Waits for SIGINT or SIGTERM (Ctrl-C on other systems), and ends. Dropped before a signal came, nothing happens.
+    /// Waits for SIGINT or SIGTERM (Ctrl-C on other systems), and ends. A second signal cuts what is not finished yet.
+    /// Dropped before a signal came, nothing happens.
     ///
     /// # Errors
     ///
     /// When the system does not let us wait for signals; the service goes on.
     pub async fn run_until_signal(&self) -> Result<EndReport, Error> {
         crate::ending::signal().await.map_err(Error::signal)?;
+        tokio::select! {
+            report = self.end() => return Ok(report),
+            again = crate::ending::signal() => again.map_err(Error::signal)?,
+        }
+        Ending::hurry(&self.inner);
         Ok(self.end().await)
     }
 
