@@ -1,4 +1,4 @@
-//! Instances that halt, die, or are replaced while they are called.
+//! Instances that halt or die while they are called, and what they leave behind in Consul.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::history::{Record, failures};
 use crate::patience::within;
-use crate::protocol::{Call, Command, Event, Identity, Load, Ran, Report, Settings};
+use crate::protocol::{Call, Command, Event, Identity, Load, Ran, Settings};
 use crate::signal::Signal;
 use crate::world::{SHORT_TTL, SOON, World};
 
@@ -172,66 +172,6 @@ pub async fn a_killed_instance_fails_only_what_was_in_flight_on_it(world: &World
     );
     let all: Vec<Record> = strict.into_iter().chain(lenient).collect();
     world.check(&all);
-}
-
-/// Two instances are ended by SIGTERM and replaced, one after the other and again and again, under load; not one call
-/// fails, though nothing may run twice and nobody has configured anything.
-pub async fn a_rolling_restart_fails_no_call(world: &World) {
-    let rounds = if world.is_real() { 5 } else { 3 };
-    let service = world.name("rolling");
-    let mut servers = Vec::new();
-    for _ in 0..2 {
-        servers.push(world.server_until_signal(world.settings(&service)).await);
-    }
-    world
-        .until_passing(&service, &[&servers[0].instance, &servers[1].instance])
-        .await;
-    let callers = [world.caller().await, world.caller().await];
-    for (caller, first) in callers.iter().zip([1, 1_000_000]) {
-        caller.load(Load::on(&service, first)).await;
-        caller.calls(20).await;
-    }
-    for _ in 0..rounds {
-        for at in 0..2 {
-            let old = &mut servers[at];
-            old.node.signal(Signal::Terminate);
-            let ended = old
-                .node
-                .event_like(SOON, "the end", |event| matches!(event, Event::Ended(_)))
-                .await;
-            assert_eq!(
-                ended,
-                Event::Ended(Report {
-                    left_registered: false,
-                    cut: 0
-                })
-            );
-            assert!(old.node.exit(SOON).await.success());
-            servers[at] = world.server_until_signal(world.settings(&service)).await;
-            world
-                .until_passing(&service, &[&servers[0].instance, &servers[1].instance])
-                .await;
-            servers[at].answers(&callers[0], &service).await;
-        }
-    }
-    let mut records = Vec::new();
-    for caller in &callers {
-        records.extend(caller.end_load().await);
-    }
-    world.check(&records);
-    let failed = failures(&records);
-    assert!(
-        failed.is_empty(),
-        "{} of {} calls failed: {:?}",
-        failed.len(),
-        records.len(),
-        failed.first()
-    );
-    assert!(
-        records.len() > 200 * rounds,
-        "{} calls are no load",
-        records.len()
-    );
 }
 
 /// An entry of a dead instance whose port belongs to another service now: the handshake refuses, no call reaches the
