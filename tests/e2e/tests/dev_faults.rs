@@ -3,6 +3,7 @@
 mod failing {
     picom_e2e::play!(dev, failing: [
         a_halted_instance_gets_no_calls_after_its_ttl_and_comes_back,
+        an_instance_whose_check_fails_gets_no_calls_though_it_answers,
         a_call_at_a_halted_instance_ends_long_before_its_deadline,
         a_killed_instance_fails_only_what_was_in_flight_on_it,
         a_stale_entry_is_refused_and_the_call_goes_elsewhere,

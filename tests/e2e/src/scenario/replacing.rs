@@ -13,7 +13,7 @@ const LONG: Duration = Duration::from_millis(1500);
 /// Two instances are ended by SIGTERM and replaced, one after the other and again and again, under load; not one call
 /// fails, though nothing may run twice and nobody has configured anything.
 pub async fn a_rolling_restart_fails_no_call(world: &World) {
-    let rounds = if world.is_real() { 5 } else { 3 };
+    let rounds = if world.is_real() { 5 } else { 2 };
     restart(world, rounds, |service| world.settings(service)).await;
 }
 
@@ -24,7 +24,7 @@ pub async fn a_rolling_restart_without_a_pause_fails_no_call(world: &World) {
         keep_accepting: Some(Duration::ZERO),
         ..world.settings(service)
     };
-    restart(world, 3, hasty).await;
+    restart(world, 2, hasty).await;
 }
 
 async fn restart(world: &World, rounds: usize, settings: impl Fn(&str) -> Settings) {
