@@ -1,6 +1,7 @@
 //! What the driver, the halves and the handles of one connection share: the multiplexer behind a lock that is held for
 //! moments, never across a wait, and the wakers of those who wait.
 
+use super::vacancy::Vacancy;
 use super::wakers::{StreamWakers, WakeList};
 use crate::proto::{ConnectionError, Event, Key, Mux};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     pub(crate) stage: watch::Sender<Stage>,
     peer: OnceLock<Arc<PeerInfo>>,
+    /// Who waits for a slot, on connections of a pool.
+    pub(crate) vacancy: OnceLock<Arc<Vacancy>>,
     address: String,
 }
 
@@ -59,6 +62,7 @@ impl Shared {
             state: Mutex::new(state),
             stage: watch::Sender::new(Stage::Handshake),
             peer: OnceLock::new(),
+            vacancy: OnceLock::new(),
             address,
         }
     }
@@ -93,6 +97,11 @@ impl Shared {
                 Event::Writable(key) => wakes.push(state.waker(key, |wakers| &mut wakers.send)),
                 Event::Ended(key) => wakes.push(state.waker(key, |wakers| &mut wakers.ended)),
                 Event::Opened(key) => state.opened.push(key),
+                Event::SlotFree => {
+                    if let Some(vacancy) = self.vacancy.get() {
+                        vacancy.freed();
+                    }
+                }
                 Event::Ready | Event::PeerDraining => staged = true,
             }
         }
@@ -122,6 +131,9 @@ impl Shared {
         let closed = matches!(&*self.stage.borrow(), Stage::Closed(_));
         if !closed {
             self.stage.send_replace(stage);
+            if let Some(vacancy) = self.vacancy.get() {
+                vacancy.changed();
+            }
         }
     }
 
