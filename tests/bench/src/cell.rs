@@ -304,7 +304,7 @@ fn workers() -> Vec<Cell> {
     vec![
         Cell {
             id: "two-workers",
-            title: "add, 64 in flight",
+            title: "add, 64 in flight, two workers",
             work: closed(Call::Add, 64),
             peers: LIBRARIES,
             on_request: &[PingPong, Mux, Transport],
@@ -312,14 +312,14 @@ fn workers() -> Vec<Cell> {
         },
         Cell {
             id: "burn",
-            title: "a handler that computes for 1 ms, 4 in flight",
+            title: "a handler that computes for 1 ms, 4 in flight, two workers",
             work: closed(Call::Burn(1000), 4),
             peers: &[Tonic, Tarpc, Picom],
             ..two.clone()
         },
         Cell {
             id: "beside",
-            title: "add, 2,000 a second, beside messages of 64 MiB",
+            title: "add, 2,000 a second, beside messages of 64 MiB, two workers",
             work: Work::Given(Load::Beside {
                 bytes: 64 * MIB,
                 rate: 2000.0,

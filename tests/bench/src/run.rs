@@ -21,8 +21,8 @@ const SELDOM: usize = 3;
 /// The cells whose best figure is a peer's capacity.
 const CAPACITY: [&str; 2] = ["add-64", "add-256"];
 
-/// How often a build is timed.
-const BUILDS: usize = 1;
+/// Builds take long: there is one for so many rounds.
+const BUILD_EVERY: usize = 3;
 
 /// Measures, prints the report and writes it.
 ///
@@ -43,9 +43,7 @@ pub fn run(options: &Options) -> Result<()> {
     run.rounds(|cell| !matches!(cell.work, Work::Share(_)), &BTreeMap::new());
     let capacity = run.capacity();
     run.rounds(|cell| matches!(cell.work, Work::Share(_)), &capacity);
-    if options.cold_build {
-        run.build();
-    }
+    run.build();
     run.progress.finish();
     report::publish(options, &run.pinning, &run.results)
 }
@@ -69,7 +67,16 @@ fn steps(options: &Options) -> usize {
         .cells
         .iter()
         .map(|(cell, peers)| rounds(cell) * peers.len());
-    measured.sum::<usize>() + if options.cold_build { 2 * BUILDS } else { 0 }
+    measured.sum::<usize>() + 2 * builds(options)
+}
+
+/// How often each build is timed.
+fn builds(options: &Options) -> usize {
+    if options.cold_build {
+        options.rounds.div_ceil(BUILD_EVERY)
+    } else {
+        0
+    }
 }
 
 impl Run<'_> {
@@ -162,7 +169,7 @@ impl Run<'_> {
     }
 
     fn build(&mut self) {
-        for _ in 0..BUILDS {
+        for _ in 0..builds(self.options) {
             for peer in [Peer::Picom, Peer::Tonic] {
                 self.progress.begin(&format!("a cold build of {peer}"));
                 match cold_build::measure(peer, &self.options.out) {

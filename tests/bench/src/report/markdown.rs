@@ -257,14 +257,15 @@ fn builds(out: &mut String, results: &Results) {
         return;
     }
     line!(out, "\n## A cold `cargo build`\n");
-    line!(out, "| | seconds | crates |");
-    line!(out, "|---|--:|--:|");
+    line!(out, "| | seconds | of processors | crates |");
+    line!(out, "|---|--:|--:|--:|");
     for build in &results.cold_builds {
         line!(
             out,
-            "| {} | {:.1} | {} |",
+            "| {} | {:.1} | {:.1} | {} |",
             build.peer,
             build.seconds,
+            build.processor_seconds,
             build.crates
         );
     }

@@ -23,7 +23,8 @@ pub(super) fn throughput(cells: &[Cell], results: &Results) -> Option<String> {
         .iter()
         .filter(|cell| cell.figure.grows())
         .map(|cell| (cell, values(cell, results)))
-        .filter(|(_, values)| !values.is_empty())
+        // One bar alone says nothing.
+        .filter(|(_, values)| values.len() > 1)
         .collect();
     let height = |values: &[(Peer, f64)]| TITLE + STEP * values.len() as f64 + MARGIN;
     let rows: Vec<f64> = panels
