@@ -102,10 +102,11 @@ pub trait Subject: Send + Sync {
     /// What its processes use up, if they are connected by anything.
     fn meter(&self) -> Option<&Meter>;
 
-    /// How much later than in theory something may be seen.
+    /// How much later than in theory something may be seen. The mock and the embedded agent live on virtual time and are held to
+    /// it; a real agent shares its machine with whatever else runs there, which was seen to cost it half a second.
     fn slack(&self) -> Duration {
         match self.kind() {
-            Kind::Consul => Duration::from_millis(300),
+            Kind::Consul => Duration::from_secs(2),
             Kind::Dev | Kind::Mock => Duration::from_millis(20),
         }
     }
