@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::job::{Hosted, Hosting, Job, Sample};
+use crate::stall::Stalls;
 
 /// The shell raises the number of files a process may have open to what it is allowed to: thousands of connections are
 /// measured. Where that fails the process starts anyway, and fails at the connection too many.
@@ -46,6 +47,19 @@ pub fn server(hosting: &Hosting, before: &[String]) -> Result<Served<Hosted>> {
 /// When it does not start.
 pub fn agent() -> Result<Served<String>> {
     serving("agent", &(), &[])
+}
+
+/// Watches for so many milliseconds how often the machine stands still.
+///
+/// # Errors
+///
+/// When that does not start.
+pub fn stalls(millis: u64, before: &[String]) -> Result<Stalls> {
+    let output = command("stalls", &millis, before)?
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot watch for stalls")?;
+    serde_json::from_slice(&output.stdout).context("nothing is known of stalls")
 }
 
 /// Runs a client to its end.

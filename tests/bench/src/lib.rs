@@ -6,6 +6,7 @@
 //! | the peers: a server and a caller each | [`peers`], by the trait [`caller`] and the methods of [`service`] |
 //! | the server's process and the client's | [`host`], [`load`]; what they are told and say: [`job`] |
 //! | the run: rounds, processes, cores, progress | [`run`], [`children`], [`pinning`], [`progress`] |
+//! | how quiet the machine is | [`stall`] |
 //! | medians and ratios; Markdown, JSON, SVG | [`results`], [`report`] |
 //! | how long a cold build takes | [`cold_build`] |
 //!
@@ -30,4 +31,5 @@ pub mod report;
 pub mod results;
 pub mod run;
 pub mod service;
+pub mod stall;
 pub mod turn;

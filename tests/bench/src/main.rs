@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use picom_bench::command_line::{self, Asked};
 use picom_bench::job::Job;
 use picom_bench::peers::Peer;
+use picom_bench::stall::Stalls;
 use picom_bench::{agent, cell, host, load, run};
 
 /// How much longer than its measurement a client may take before it is given up.
@@ -35,6 +36,13 @@ fn dispatch() -> Result<()> {
             &words.next().context("server wants a job")?,
         )?)?,
         "agent" => agent::run()?,
+        "stalls" => {
+            let millis = words.next().context("stalls wants a time")?.parse()?;
+            println!(
+                "{}",
+                serde_json::to_string(&Stalls::watch(Duration::from_millis(millis)))?
+            );
+        }
         "client" => {
             let job: Job = serde_json::from_str(&words.next().context("client wants a job")?)?;
             give_up_after(Duration::from_millis(job.warm_up_ms + job.measure_ms) + OVERDUE);

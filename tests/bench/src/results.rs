@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::cell::{Cell, Figure};
 use crate::job::{Latency, Sample};
 use crate::peers::Peer;
+use crate::stall::Stalls;
 
 /// The samples by cell and peer, in the order of the rounds. A round in which a peer failed has none.
 #[derive(Debug, Default)]
@@ -12,6 +13,8 @@ pub struct Results {
     samples: BTreeMap<(&'static str, Peer), Vec<Option<Sample>>>,
     /// What went wrong, in words.
     pub failures: Vec<String>,
+    /// How often the machine stood still, watched once a round.
+    pub stalls: Stalls,
     /// How long a cold build takes, if that was asked for.
     pub cold_builds: Vec<crate::cold_build::ColdBuild>,
 }

@@ -21,6 +21,9 @@ const SELDOM: usize = 3;
 /// The cells whose best figure is a peer's capacity.
 const CAPACITY: [&str; 2] = ["add-64", "add-256"];
 
+/// In each round it is watched for so long whether the machine stands still.
+const WATCHED_MS: u64 = 500;
+
 /// Builds take long: there is one for so many rounds.
 const BUILD_EVERY: usize = 3;
 
@@ -83,6 +86,12 @@ impl Run<'_> {
     fn rounds(&mut self, chosen: impl Fn(&Cell) -> bool, capacity: &BTreeMap<Peer, f64>) {
         let options = self.options;
         for round in 0..options.rounds {
+            if !options.cells.iter().any(|(cell, _)| chosen(cell)) {
+                return;
+            }
+            if let Ok(stalls) = children::stalls(WATCHED_MS, &self.pinning.client()) {
+                self.results.stalls = self.results.stalls.and(stalls);
+            }
             for (cell, peers) in options.cells.iter().filter(|(cell, _)| chosen(cell)) {
                 // Each round begins with another, so that nobody is always behind the same one.
                 let turned = peers.iter().cycle().skip(round % peers.len()).take(peers.len());

@@ -30,6 +30,7 @@ pub(super) fn write(machine: &Machine, options: &Options, cells: &[Cell], result
         "arguments": options.words,
         "goals": goals,
         "cells": cells,
+        "stalls": results.stalls,
         "cold_builds": results.cold_builds,
         "failures": results.failures,
     })

@@ -9,6 +9,7 @@ use crate::cell::{Cell, Figure, Group, Work};
 use crate::goal::{GOALS, Goal, Standing, Want};
 use crate::peers::Peer;
 use crate::results::Results;
+use crate::stall::Stalls;
 
 /// Writing to a string cannot fail.
 macro_rules! line {
@@ -30,6 +31,7 @@ const REFERENCES: [Peer; 7] = [
 pub(super) fn write(machine: &Machine, cells: &[Cell], results: &Results) -> String {
     let mut out = String::new();
     head(&mut out, machine);
+    stalls(&mut out, results);
     goals(&mut out, results);
     for group in Group::ALL {
         let cells: Vec<&Cell> = cells.iter().filter(|cell| cell.group == group).collect();
@@ -79,6 +81,22 @@ fn head(out: &mut String, machine: &Machine) {
         .map(|(name, version)| format!("{name} {version}"))
         .collect();
     line!(out, "{}.", versions.join(", "));
+}
+
+fn stalls(out: &mut String, results: &Results) {
+    let Stalls {
+        watched_ms,
+        lost_ms,
+        longest_ms,
+    } = results.stalls;
+    if watched_ms > 0.0 {
+        line!(
+            out,
+            "\nA loop that only reads the clock, on the client's core between the rounds, stood still for {:.2} % of its time, {:.1} ms at most: no tail of a latency can be shorter.",
+            100.0 * lost_ms / watched_ms,
+            longest_ms
+        );
+    }
 }
 
 fn goals(out: &mut String, results: &Results) {
