@@ -1,5 +1,6 @@
 //! The receiving half of a stream.
 
+use super::send::EndWatch;
 use super::shared::Shared;
 use super::wakers::register;
 use crate::proto::{Delivery, Key, Received, StreamError};
@@ -22,6 +23,8 @@ pub struct RecvHalf {
     failed: Option<StreamError>,
     /// Behind what is here, the peer's half has ended.
     last: bool,
+    /// The multiplexer knows it as let go of already.
+    released: bool,
 }
 
 impl RecvHalf {
@@ -32,7 +35,18 @@ impl RecvHalf {
             items: None,
             failed: None,
             last: false,
+            released: false,
         }
+    }
+
+    /// Whoever has told the multiplexer that the half is gone says so here.
+    pub(super) fn let_go(&mut self) {
+        self.released = true;
+    }
+
+    /// Watches for the end of the stream: see [`SendHalf::poll_ended`](super::SendHalf::poll_ended).
+    pub fn watch_end(&self) -> EndWatch {
+        EndWatch::new(&self.shared, self.key)
     }
 
     /// The next message: one MessagePack value, not scanned. `None` when the peer's half has ended properly; asking
@@ -72,12 +86,18 @@ impl RecvHalf {
             let key = self.key;
             let (received, _replaced) = self.shared.with(|state| match state.mux.read(key) {
                 Received::Pending => (Received::Pending, register(&mut state.wakers(key).recv, cx)),
+                Received::Delivery { delivery, last: true } => {
+                    // Nothing more will be asked for: the half is let go of under the same lock.
+                    state.mux.release_recv(key);
+                    (Received::Delivery { delivery, last: true }, None)
+                }
                 received => (received, None),
             });
             return Poll::Ready(match received {
                 Received::Pending => return Poll::Pending,
                 Received::Delivery { delivery, last } => {
                     self.last = last;
+                    self.released = last;
                     match delivery {
                         Delivery::One(message) => Ok(Some(message)),
                         Delivery::Many(items) => {
@@ -105,6 +125,9 @@ impl RecvHalf {
 
 impl Drop for RecvHalf {
     fn drop(&mut self) {
+        if self.released {
+            return;
+        }
         let _waker = self.shared.with(|state| {
             state.mux.release_recv(self.key);
             state.wakers(self.key).recv.take()

@@ -1,5 +1,6 @@
 //! The sending half of a stream.
 
+use super::recv::RecvHalf;
 use super::shared::Shared;
 use super::wakers::register;
 use crate::proto::{FaultReply, Key, SendError, StreamError};
@@ -28,15 +29,6 @@ impl SendHalf {
             shared,
             key,
             released: false,
-        }
-    }
-
-    /// The half of a call whose input ended with its args.
-    pub(super) fn released(shared: Arc<Shared>, key: Key) -> Self {
-        Self {
-            shared,
-            key,
-            released: true,
         }
     }
 
@@ -102,21 +94,34 @@ impl SendHalf {
         self.shared.with(|state| state.mux.fault(self.key, fault))
     }
 
-    /// Ends the half with an error, or, if the first attempt to end it failed for its size, with that error instead.
+    /// Ends the call as its acceptor: answers, and lets go of both halves, all at once. An answer over the caller's limit
+    /// becomes the fault that `too_large` makes of its size and of the limit.
     ///
     /// # Errors
     ///
-    /// When the peer wants no more or the stream has ended.
-    pub fn finish_or_fault(
-        self,
-        message: Bytes,
+    /// When the peer wants no more or the stream has ended; the halves are gone all the same.
+    pub fn conclude(
+        mut self,
+        mut recv: RecvHalf,
+        ending: Ending,
         too_large: impl FnOnce(u64, u64) -> FaultReply,
     ) -> Result<(), SendError> {
-        self.shared
-            .with(|state| match state.mux.finish(self.key, Some(message)) {
-                Err(SendError::TooLarge { size, limit }) => state.mux.fault(self.key, too_large(size, limit)),
-                other => other,
-            })
+        self.released = true;
+        recv.let_go();
+        let key = self.key;
+        let (sent, _wakers) = self.shared.with(|state| {
+            let sent = match ending {
+                Ending::Reply(message) => match state.mux.finish(key, message) {
+                    Err(SendError::TooLarge { size, limit }) => state.mux.fault(key, too_large(size, limit)),
+                    sent => sent,
+                },
+                Ending::Fault(fault) => state.mux.fault(key, fault),
+            };
+            state.mux.release_send(key);
+            state.mux.release_recv(key);
+            (sent, std::mem::take(state.wakers(key)))
+        });
+        sent
     }
 
     /// Ends both halves at once.
@@ -133,14 +138,6 @@ impl SendHalf {
     /// Waits until there is no point in going on: see [`poll_ended`](Self::poll_ended). Cancel safe.
     pub async fn ended(&mut self) -> StreamError {
         poll_fn(|cx| Poll::Ready(ready!(self.poll_ended(cx)))).await
-    }
-
-    /// Watches for the end of the stream from another place than the half itself.
-    pub fn watch_end(&self) -> EndWatch {
-        EndWatch {
-            shared: Arc::downgrade(&self.shared),
-            key: self.key,
-        }
     }
 }
 
@@ -173,20 +170,30 @@ impl fmt::Debug for SendHalf {
     }
 }
 
-/// Tells when there is no point in going on with a stream, as [`SendHalf::poll_ended`] does, while the half itself is in
-/// other hands. Holds neither the stream nor the connection.
-#[derive(Clone)]
-pub struct EndWatch {
-    shared: std::sync::Weak<Shared>,
-    key: Key,
+/// How an acceptor ends a call.
+#[derive(Debug)]
+pub enum Ending {
+    /// With a last message, or with none.
+    Reply(Option<Bytes>),
+    /// With an error.
+    Fault(FaultReply),
 }
 
+/// Tells when there is no point in going on with a stream, as [`SendHalf::poll_ended`] does, while the halves are in other
+/// hands. Does not keep the stream, nor the connection open. The default is for no stream: never ready.
+#[derive(Clone, Default)]
+pub struct EndWatch(Option<(Arc<Shared>, Key)>);
+
 impl EndWatch {
+    pub(super) fn new(shared: &Arc<Shared>, key: Key) -> Self {
+        EndWatch(Some((shared.clone(), key)))
+    }
+
     /// As [`SendHalf::poll_ended`]; one task at a time can wait for the end of a stream. Pending for ever when the stream's
     /// halves are gone.
     pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
-        match self.shared.upgrade() {
-            Some(shared) => poll_ended(&shared, self.key, cx),
+        match &self.0 {
+            Some((shared, key)) => poll_ended(shared, *key, cx),
             None => Poll::Pending,
         }
     }
@@ -194,8 +201,8 @@ impl EndWatch {
 
 impl fmt::Debug for EndWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EndWatch")
-            .field("key", &self.key)
-            .finish_non_exhaustive()
+        f.debug_tuple("EndWatch")
+            .field(&self.0.as_ref().map(|(_, key)| key))
+            .finish()
     }
 }
