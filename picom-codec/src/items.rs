@@ -2,8 +2,9 @@
 
 use crate::head::MAX_ITEMS;
 use crate::scan::scan_prefix;
-use crate::{Frame, Limits, ScanError, StreamId};
+use crate::{DecodeError, Frame, Limits, ScanError, StreamId, value};
 use bytes::{Bytes, BytesMut};
+use serde::de::DeserializeOwned;
 use std::iter::FusedIterator;
 
 /// The messages of an items frame, each scanned when its turn comes. Ends after the first error.
@@ -33,6 +34,17 @@ pub enum ItemsError {
     },
 }
 
+/// Why there is no value where one was to be: see [`Items::decode_next`].
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ItemError {
+    /// The frame is at fault.
+    #[error("the packed messages cannot be taken apart")]
+    Items(#[source] ItemsError),
+    /// The message is not what it was to be decoded as.
+    #[error("a packed message is of another type")]
+    Value(#[source] DecodeError),
+}
+
 impl Items {
     /// The messages of an items frame with this `count` and `body`, each within `limits`.
     pub fn new(count: u32, body: Bytes, limits: Limits) -> Self {
@@ -49,9 +61,43 @@ impl Items {
         self.left
     }
 
+    /// Decodes the next message as a `T`, within `limits` as well; `None` behind the last. It is what [`next`](Self::next)
+    /// and [`decode`](value::decode) give one after the other, in one pass and without a slice of its own for the message.
+    ///
+    /// # Errors
+    ///
+    /// [`ItemError::Items`] if the frame is at fault: then there is no more. [`ItemError::Value`] if this message is no `T`:
+    /// the next one may be.
+    #[inline]
+    pub fn decode_next<T: DeserializeOwned>(&mut self, limits: &Limits) -> Option<Result<T, ItemError>> {
+        if self.left == 0 && self.offset == self.body.len() {
+            return None;
+        }
+        if self.left > 0
+            && let Ok((value, end)) =
+                value::decode_prefix(&self.body, self.offset, &limits.tighter(&self.limits))
+        {
+            self.left -= 1;
+            self.offset = end;
+            return Some(Ok(value));
+        }
+        self.decode_slice(limits)
+    }
+
+    /// In two passes, for the error that they give.
+    #[cold]
+    fn decode_slice<T: DeserializeOwned>(&mut self, limits: &Limits) -> Option<Result<T, ItemError>> {
+        let message = self.next()?;
+        Some(match message {
+            Ok(message) => value::decode(&message, limits).map_err(ItemError::Value),
+            Err(error) => Err(ItemError::Items(error)),
+        })
+    }
+
     fn fail(&mut self, error: ItemsError) -> Option<Result<Bytes, ItemsError>> {
         self.left = 0;
-        self.body.clear();
+        self.offset = 0;
+        self.body = Bytes::new();
         Some(Err(error))
     }
 }
@@ -60,7 +106,9 @@ impl Iterator for Items {
     type Item = Result<Bytes, ItemsError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (offset, left) = (self.offset, self.body.len());
+        let offset = self.offset;
+        let rest = self.body.get(offset..).unwrap_or_default();
+        let left = rest.len();
         if self.left == 0 {
             return if left == 0 {
                 None
@@ -68,11 +116,11 @@ impl Iterator for Items {
                 self.fail(ItemsError::Trailing { offset, left })
             };
         }
-        match scan_prefix(&self.body, &self.limits) {
+        match scan_prefix(rest, &self.limits) {
             Ok(len) => {
                 self.left -= 1;
                 self.offset += len;
-                Some(Ok(self.body.split_to(len)))
+                Some(Ok(self.body.slice(offset..offset + len)))
             }
             Err(error) => self.fail(ItemsError::Message(error.shifted(offset))),
         }
@@ -81,7 +129,7 @@ impl Iterator for Items {
     fn size_hint(&self) -> (usize, Option<usize>) {
         // An error may cut it short, or follow the last message.
         let most = self.left as usize + 1;
-        (usize::from(!self.body.is_empty()), Some(most))
+        (usize::from(self.offset < self.body.len()), Some(most))
     }
 }
 

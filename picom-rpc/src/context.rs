@@ -3,6 +3,7 @@
 
 use crate::deadline;
 use crate::metadata::Metadata;
+use crate::turns::Turns;
 use bytes::Bytes;
 use picom_codec::Method;
 use picom_transport::{PeerInfo, RecvHalf, SendHalf};
@@ -38,8 +39,8 @@ pub(crate) struct Call {
     ended: Notify,
     send: Mutex<Option<SendHalf>>,
     recv: Mutex<Option<RecvHalf>>,
-    /// Held by the one that sends: the half remembers one waiting task.
-    pub(crate) sender: tokio::sync::Mutex<()>,
+    /// Of those who wait for room to send.
+    pub(crate) turns: Turns,
 }
 
 impl Context {
@@ -136,7 +137,7 @@ impl Call {
             ended: Notify::new(),
             send: Mutex::new(Some(incoming.send)),
             recv: Mutex::new(Some(incoming.recv)),
-            sender: tokio::sync::Mutex::new(()),
+            turns: Turns::default(),
         };
         (Arc::new(call), incoming.args)
     }

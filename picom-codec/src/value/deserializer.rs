@@ -54,11 +54,7 @@ impl<'de> Decoder<'de> {
     /// Decodes the whole message.
     #[inline]
     pub(super) fn finish<T: Deserialize<'de>>(mut self) -> Result<T, DecodeError> {
-        let value = self.element(PhantomData)?;
-        if self.failed {
-            let hidden = DecodeFault::Other("the type hid an error within it".to_owned());
-            return Err(DecodeError::new(0, hidden));
-        }
+        let value = self.root()?;
         match self.tokens.rest().len() {
             0 => Ok(value),
             left => Err(ScanError::Trailing {
@@ -67,6 +63,23 @@ impl<'de> Decoder<'de> {
             }
             .into()),
         }
+    }
+
+    /// Decodes the value that the message begins with and says how long it is.
+    #[inline]
+    pub(super) fn first<T: Deserialize<'de>>(mut self) -> Result<(T, usize), DecodeError> {
+        let value = self.root()?;
+        Ok((value, self.tokens.at()))
+    }
+
+    #[inline]
+    fn root<T: Deserialize<'de>>(&mut self) -> Result<T, DecodeError> {
+        let value = self.element(PhantomData)?;
+        if self.failed {
+            let hidden = DecodeFault::Other("the type hid an error within it".to_owned());
+            return Err(DecodeError::new(0, hidden));
+        }
+        Ok(value)
     }
 
     /// Decodes the value that begins here.
