@@ -37,6 +37,7 @@ mod compound;
 mod decode;
 mod decode_error;
 mod deserializer;
+mod elements;
 mod encode;
 mod ext;
 mod narrow;

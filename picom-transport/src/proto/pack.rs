@@ -161,6 +161,7 @@ mod tests {
             push(&mut pack, &[8; MOST_PACKED + 1]),
             Some(Bytes::from(vec![8; MOST_PACKED + 1]))
         );
-        assert!(pack.is_empty() && pack.len() == 0);
+        assert!(pack.is_empty());
+        assert_eq!(pack.len(), 0);
     }
 }

@@ -64,3 +64,72 @@ impl From<&Pack> for Packed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pack(messages: &[Vec<u8>]) -> Pack {
+        let mut pack = Pack::default();
+        for message in messages {
+            let large = pack.push_with(|out| {
+                out.extend_from_slice(message);
+                Ok::<_, ()>(())
+            });
+            assert_eq!(large, Ok(None));
+        }
+        pack
+    }
+
+    #[test]
+    fn no_more_than_65535_messages_leave_together() {
+        let mut packed = Packed::from(&pack(&vec![vec![7]; 40_000]));
+        packed.extend(&pack(&vec![vec![7]; 40_000]));
+        assert_eq!(packed.take(usize::MAX).map(|(count, _)| count), Some(65_535));
+        assert_eq!(packed.take(usize::MAX).map(|(count, _)| count), Some(14_465));
+        assert!(packed.take(usize::MAX).is_none() && packed.is_empty());
+    }
+
+    proptest! {
+        /// However messages get in line, and however much room there is for each frame: they leave whole and in order, as
+        /// many as there is room for.
+        #[test]
+        fn messages_leave_whole_and_in_order(
+            groups in prop::collection::vec(prop::collection::vec(1usize..200, 1..30), 1..8),
+            one_by_one in any::<u8>(),
+            rooms in prop::collection::vec(200usize..2000, 1..10),
+        ) {
+            let mut number = 0u8;
+            let mut sent = Vec::new();
+            let mut packed = Packed::default();
+            for (n, lengths) in groups.iter().enumerate() {
+                let messages: Vec<Vec<u8>> = lengths
+                    .iter()
+                    .map(|length| {
+                        number = number.wrapping_add(1);
+                        vec![number; *length]
+                    })
+                    .collect();
+                if one_by_one & (1 << n) == 0 {
+                    packed.extend(&pack(&messages));
+                } else {
+                    messages.iter().for_each(|message| packed.push(message));
+                }
+                sent.extend(messages);
+            }
+            let mut sent = sent.into_iter().peekable();
+            for room in rooms.iter().cycle() {
+                let Some((count, bytes)) = packed.take(*room) else { break };
+                let expected: Vec<u8> = sent.by_ref().take(count as usize).flatten().collect();
+                prop_assert_eq!(&bytes[..], &expected[..]);
+                prop_assert!(bytes.len() <= *room);
+                if let Some(next) = sent.peek() {
+                    prop_assert!(bytes.len() + next.len() > *room, "another one would have fitted");
+                }
+            }
+            prop_assert!(packed.is_empty());
+            prop_assert_eq!(sent.next(), None);
+        }
+    }
+}
