@@ -3,6 +3,7 @@
 
 use crate::deadline;
 use crate::metadata::Metadata;
+use crate::turns::Turns;
 use bytes::Bytes;
 use picom_codec::Method;
 use picom_transport::{EndWatch, PeerInfo, RecvHalf, SendHalf};
@@ -42,8 +43,8 @@ pub(crate) struct Call {
     ended: OnceLock<Box<Notify>>,
     send: Mutex<Option<SendHalf>>,
     recv: Mutex<Option<RecvHalf>>,
-    /// Held by the one that sends: the half remembers one waiting task.
-    pub(crate) sender: tokio::sync::Mutex<()>,
+    /// Of those who wait for room to send.
+    pub(crate) turns: Turns,
 }
 
 impl Context {
@@ -211,7 +212,7 @@ impl Call {
             ended: OnceLock::new(),
             send: Mutex::new(Some(incoming.send)),
             recv: Mutex::new(Some(incoming.recv)),
-            sender: tokio::sync::Mutex::new(()),
+            turns: Turns::default(),
         };
         (Arc::new(call), incoming.args)
     }

@@ -3,7 +3,7 @@
 use super::recv::RecvHalf;
 use super::shared::Shared;
 use super::wakers::register;
-use crate::proto::{FaultReply, Key, SendError, StreamError};
+use crate::proto::{FaultReply, Key, Pack, SendError, StreamError};
 use bytes::Bytes;
 use picom_codec::Code;
 use std::fmt;
@@ -48,13 +48,58 @@ impl SendHalf {
 
     /// Waits for room, as [`send`](Self::send) does.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.poll_room(cx).map_ok(drop)
+    }
+
+    /// Waits for room, as [`send`](Self::send) does, and says how much there is: what may be sent in bytes before it has
+    /// to be asked for again. The last message may be over.
+    pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, SendError>> {
         let key = self.key;
-        let (ready, _replaced) = self.shared.with(|state| match state.mux.can_send(key) {
-            Ok(true) => (Poll::Ready(Ok(())), None),
-            Ok(false) => (Poll::Pending, register(&mut state.wakers(key).send, cx)),
-            Err(error) => (Poll::Ready(Err(error)), None),
+        let (ready, _replaced) = self.shared.with(|state| match state.mux.room(key) {
+            Ok(0) => (Poll::Pending, register(&mut state.wakers(key).send, cx)),
+            room => (Poll::Ready(room), None),
         });
         ready
+    }
+
+    /// How much room there is now.
+    ///
+    /// # Errors
+    ///
+    /// When the peer wants no more or the stream has ended.
+    pub fn room(&self) -> Result<usize, SendError> {
+        self.shared.with(|state| state.mux.room(self.key))
+    }
+
+    /// Sends the messages of a pack, which is empty then, without waiting for room, and says how much room is left.
+    ///
+    /// # Errors
+    ///
+    /// When the peer wants no more or the stream has ended. The messages are then forgotten.
+    pub fn send_pack(&mut self, pack: &mut Pack) -> Result<usize, SendError> {
+        let sent = self.shared.with(|state| state.mux.send_pack(self.key, pack));
+        pack.clear();
+        sent
+    }
+
+    /// Sends the messages of a pack, which is empty then, if there is room; otherwise they stay and the answer is
+    /// `false`.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_pack`](Self::send_pack).
+    pub fn try_send_pack(&mut self, pack: &mut Pack) -> Result<bool, SendError> {
+        let sent = self.shared.with(|state| {
+            if state.mux.can_send(self.key)? {
+                state.mux.send_pack(self.key, pack)?;
+                return Ok(true);
+            }
+            Ok(false)
+        });
+        if !matches!(sent, Ok(false)) {
+            pack.clear();
+        }
+        sent
     }
 
     /// Sends without waiting for room. Memory is bounded only for those who ask [`poll_ready`](Self::poll_ready) first.

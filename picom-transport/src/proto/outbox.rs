@@ -3,12 +3,12 @@
 
 use super::error::FaultReply;
 use super::handshake::PeerLimits;
-use bytes::{Bytes, BytesMut};
+use super::pack::{MOST_PACKED, Pack};
+use super::packed::Packed;
+use bytes::Bytes;
 use picom_codec::{Fault, Frame, StreamId};
 use std::collections::VecDeque;
 
-/// Messages up to this size are packed: above, a frame of their own costs little.
-const SMALL: usize = 4096;
 /// The most that is packed into one frame: beyond it a frame's head costs nothing, and a receiver could begin sooner.
 const PACK: usize = 32 * 1024;
 /// A stream takes messages while fewer bytes wait: what the driver stages at a time.
@@ -47,38 +47,6 @@ enum Outgoing {
     Packed(Packed),
 }
 
-/// Small messages one behind the other.
-#[derive(Debug, Default)]
-struct Packed {
-    buffer: BytesMut,
-    /// Where each ends, counted from the first byte ever put in.
-    ends: VecDeque<usize>,
-    start: usize,
-}
-
-impl Packed {
-    fn push(&mut self, message: &[u8]) {
-        self.buffer.extend_from_slice(message);
-        self.ends.push_back(self.start + self.buffer.len());
-    }
-
-    /// Takes as many messages as fit `room` bytes, at least one, or none.
-    fn take(&mut self, room: usize) -> Option<(u32, Bytes)> {
-        let most = self.start + room;
-        let count = self
-            .ends
-            .iter()
-            .take(usize::from(u16::MAX))
-            .take_while(|end| **end <= most)
-            .count();
-        let end = *self.ends.get(count.checked_sub(1)?)?;
-        self.ends.drain(..count);
-        let length = end - self.start;
-        self.start = end;
-        Some((count as u32, self.buffer.split_to(length).freeze()))
-    }
-}
-
 /// The next frame of a stream, if it may go.
 #[derive(Debug)]
 pub(super) enum Next {
@@ -104,46 +72,67 @@ impl Outbox {
         self.bytes < ROOM
     }
 
+    /// How many bytes more it takes before it is full.
+    pub(super) fn room(&self) -> usize {
+        ROOM.saturating_sub(self.bytes)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.first.is_none() && self.last.is_none()
     }
 
     pub(super) fn push(&mut self, message: Bytes) {
         self.bytes += message.len();
-        if message.len() > SMALL {
+        if message.len() > MOST_PACKED {
             return self.append(Outgoing::Message {
                 body: message,
                 written: 0,
                 in_parts: false,
             });
         }
-        match self.rest.back_mut().or(self.first.as_mut()) {
+        match self.packed() {
+            Some(packed) => packed.push(&message),
             None => self.append(Outgoing::Message {
                 body: message,
                 written: 0,
                 in_parts: false,
             }),
-            Some(Outgoing::Packed(packed)) => packed.push(&message),
-            Some(
-                back @ Outgoing::Message {
-                    written: 0,
-                    in_parts: false,
-                    ..
-                },
-            ) if back.is_small() => {
-                // The second small one in line: from here on they are packed.
-                let mut packed = Packed::default();
-                if let Outgoing::Message { body, .. } = back {
-                    packed.push(body);
-                }
-                packed.push(&message);
-                *back = Outgoing::Packed(packed);
-            }
-            Some(_) => self.append(Outgoing::Message {
-                body: message,
+        }
+    }
+
+    /// Puts the messages of a pack in line: as if they were pushed one by one.
+    pub(super) fn push_pack(&mut self, pack: &Pack) {
+        self.bytes += pack.len();
+        match self.packed() {
+            Some(packed) => packed.extend(pack),
+            None if pack.count() == 1 => self.append(Outgoing::Message {
+                body: Bytes::copy_from_slice(pack.bytes()),
                 written: 0,
                 in_parts: false,
             }),
+            None if pack.is_empty() => {}
+            None => self.append(Outgoing::Packed(pack.into())),
+        }
+    }
+
+    /// What small messages are packed into, if that is what stands last in line. A lone small message becomes one: it is
+    /// with the second in line that packing begins.
+    fn packed(&mut self) -> Option<&mut Packed> {
+        let back = self.rest.back_mut().or(self.first.as_mut())?;
+        if let Outgoing::Message {
+            body,
+            written: 0,
+            in_parts: false,
+        } = back
+            && body.len() <= MOST_PACKED
+        {
+            let mut packed = Packed::default();
+            packed.push(body);
+            *back = Outgoing::Packed(packed);
+        }
+        match back {
+            Outgoing::Packed(packed) => Some(packed),
+            Outgoing::Message { .. } => None,
         }
     }
 
@@ -221,7 +210,7 @@ impl Outbox {
             return Next::Blocked;
         };
         self.took(body.len());
-        if packed.ends.is_empty() {
+        if packed.is_empty() {
             self.advance();
         } else {
             self.first = Some(Outgoing::Packed(packed));
@@ -364,12 +353,6 @@ impl Outbox {
             return true;
         }
         false
-    }
-}
-
-impl Outgoing {
-    fn is_small(&self) -> bool {
-        matches!(self, Outgoing::Message { body, .. } if body.len() <= SMALL)
     }
 }
 
