@@ -126,12 +126,12 @@ fn small_bodies_share_what_they_are_copied_to() {
 #[test]
 fn encoding_costs_one_allocation_and_small_values_share_one() {
     // The thread's buffers are made once.
-    value::encode(&Add { a: 2, b: 5 }).unwrap();
+    let long = "x".repeat(1000);
+    value::encode(&long).unwrap();
     let add = Add { a: 2, b: 5 };
     let (kept, taken_add) = taken(|| (0..100).map(|_| value::encode(&add).unwrap()).last());
     assert_eq!(kept, Some(value::encode(&add).unwrap()));
     assert!(taken_add.count <= 2, "{taken_add:?}");
-    let long = "x".repeat(1000);
     let (bytes, taken_long) = taken(|| value::encode(&long).unwrap());
     assert_eq!(
         taken_long,
