@@ -26,7 +26,7 @@ use std::task::{Context, Poll, ready};
 pub struct In<T> {
     source: Source,
     /// The rest of the messages that came together last.
-    items: Option<Items>,
+    items: Option<Box<Items>>,
     limits: Limits,
     marker: PhantomData<fn() -> T>,
 }

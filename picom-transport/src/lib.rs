@@ -21,8 +21,8 @@ mod tcp;
 pub mod testing;
 
 pub use conn::{
-    Connection, ConnectionStats, EndWatch, Ending, HandshakeError, Incoming, PeerInfo, RecvHalf, Request,
-    SendHalf, StreamHandler, Turn,
+    Connection, ConnectionStats, Ending, HandshakeError, Incoming, PeerInfo, RecvHalf, Request, SendHalf,
+    StreamHandler, Turn,
 };
 pub use connector::{Acceptor, BoxIo, Connector, Io};
 pub use listener::{DrainReport, Listener, ListenerConfig, ListenerStats};

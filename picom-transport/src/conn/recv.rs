@@ -1,6 +1,6 @@
 //! The receiving half of a stream.
 
-use super::send::EndWatch;
+use super::send::poll_ended;
 use super::shared::Shared;
 use super::wakers::register;
 use crate::proto::{Delivery, Key, Received, StreamError};
@@ -19,7 +19,7 @@ pub struct RecvHalf {
     shared: Arc<Shared>,
     key: Key,
     /// The rest of a frame of packed messages; at most one frame is held here beyond the window.
-    items: Option<Items>,
+    items: Option<Box<Items>>,
     failed: Option<StreamError>,
     /// Behind what is here, the peer's half has ended.
     last: bool,
@@ -44,9 +44,10 @@ impl RecvHalf {
         self.released = true;
     }
 
-    /// Watches for the end of the stream: see [`SendHalf::poll_ended`](super::SendHalf::poll_ended).
-    pub fn watch_end(&self) -> EndWatch {
-        EndWatch::new(&self.shared, self.key)
+    /// Ready when there is no point in going on, as [`SendHalf::poll_ended`](super::SendHalf::poll_ended) says; one task at a
+    /// time can wait for the end of a stream.
+    pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        poll_ended(&self.shared, self.key, cx)
     }
 
     /// The next message: one MessagePack value, not scanned. `None` when the peer's half has ended properly; asking

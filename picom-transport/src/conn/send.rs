@@ -199,7 +199,7 @@ impl Drop for SendHalf {
     }
 }
 
-fn poll_ended(shared: &Shared, key: Key, cx: &mut Context<'_>) -> Poll<StreamError> {
+pub(super) fn poll_ended(shared: &Shared, key: Key, cx: &mut Context<'_>) -> Poll<StreamError> {
     let (ended, _replaced) = shared.with(|state| match state.mux.end_of(key) {
         Some(error) => (Poll::Ready(error), None),
         None => (Poll::Pending, register(&mut state.wakers(key).ended, cx)),
@@ -222,32 +222,4 @@ pub enum Ending {
     Reply(Option<Bytes>),
     /// With an error.
     Fault(FaultReply),
-}
-
-/// Tells when there is no point in going on with a stream, as [`SendHalf::poll_ended`] does, while the halves are in other
-/// hands. Does not keep the stream, nor the connection open. The default is for no stream: never ready.
-#[derive(Clone, Default)]
-pub struct EndWatch(Option<(Arc<Shared>, Key)>);
-
-impl EndWatch {
-    pub(super) fn new(shared: &Arc<Shared>, key: Key) -> Self {
-        EndWatch(Some((shared.clone(), key)))
-    }
-
-    /// As [`SendHalf::poll_ended`]; one task at a time can wait for the end of a stream. Pending for ever when the stream's
-    /// halves are gone.
-    pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
-        match &self.0 {
-            Some((shared, key)) => poll_ended(shared, *key, cx),
-            None => Poll::Pending,
-        }
-    }
-}
-
-impl fmt::Debug for EndWatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("EndWatch")
-            .field(&self.0.as_ref().map(|(_, key)| key))
-            .finish()
-    }
 }

@@ -166,7 +166,7 @@ impl Mux {
         let Some(stream) = self.streams.get_mut(key) else {
             return Received::End;
         };
-        if let Some(entry) = stream.inbox.pop() {
+        if let Some(entry) = stream.inbox.pop_front() {
             let last = stream.recv_ended && stream.fault.is_none() && stream.inbox.is_empty();
             let grant =
                 stream.recv_window.consume(entry.charge) && !stream.recv_ended && stream.failed.is_none();

@@ -14,6 +14,7 @@ mod event;
 mod handshake;
 mod inbox;
 mod keepalive;
+mod line;
 mod mux;
 mod openings;
 mod outbox;
