@@ -4,7 +4,7 @@ use super::driver::Driver;
 use super::incoming::StreamHandler;
 use super::recv::RecvHalf;
 use super::send::SendHalf;
-use super::shared::{PeerInfo, Shared, Stage};
+use super::shared::{PeerInfo, Shared};
 use super::vacancy::Vacancy;
 use super::wakers::register;
 use crate::connector::BoxIo;
@@ -162,13 +162,12 @@ impl Connection {
     ///
     /// When the connection ended first.
     pub async fn established(&self) -> Result<(), HandshakeError> {
-        let mut stage = self.shared().stage.subscribe();
-        let stage = stage.wait_for(|stage| !matches!(stage, Stage::Handshake)).await;
-        match stage.as_deref() {
-            Ok(Stage::Closed(error)) => Err(HandshakeError::Connection(error.clone())),
-            // The sender lives as long as the handle that is borrowed here.
-            _ => Ok(()),
-        }
+        self.shared()
+            .until(|mux| match mux.ended() {
+                Some(error) => Some(Err(HandshakeError::Connection(error.clone()))),
+                None => mux.has_shaken_hands().then_some(Ok(())),
+            })
+            .await
     }
 
     /// Opens a stream. Never waits: the request is in line, and is written when the socket takes it. Until then the call
@@ -234,20 +233,17 @@ impl Connection {
 
     /// Waits until the connection takes no new streams: it drains or has ended. Cancel safe.
     pub async fn draining(&self) {
-        let mut stage = self.shared().stage.subscribe();
-        let _ = stage
-            .wait_for(|stage| matches!(stage, Stage::Draining | Stage::Closed(_)))
+        self.shared()
+            .until(|mux| {
+                let drains = mux.has_shaken_hands() && mux.is_draining();
+                (drains || mux.ended().is_some()).then_some(())
+            })
             .await;
     }
 
     /// Waits for the end of the connection and says why it came. Cancel safe.
     pub async fn closed(&self) -> Arc<ConnectionError> {
-        let mut stage = self.shared().stage.subscribe();
-        let stage = stage.wait_for(|stage| matches!(stage, Stage::Closed(_))).await;
-        match stage.as_deref() {
-            Ok(Stage::Closed(error)) => error.clone(),
-            _ => Arc::new(ConnectionError::Closed("dropped")),
-        }
+        self.shared().until(|mux| mux.ended().cloned()).await
     }
 
     /// Ends the connection in order (PROTOCOL §9): no new streams; those that are open may take until `grace` has passed.

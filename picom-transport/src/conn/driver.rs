@@ -26,6 +26,9 @@ use tokio_util::io::{poll_read_buf, poll_write_buf};
 /// answer, dropped, or sent elsewhere. A quarter of a millisecond at 1 GB/s. (With 64 KiB, and reads of 64 KiB, echoes of
 /// 64 KiB took 170 µs of processor time on both sides together, with 256 KiB 104.)
 const STAGE: usize = 256 * 1024;
+/// One that has written less has shaken hands and perhaps made a call: it may be one of many that stand by, and keeps no
+/// buffers.
+const QUIET: u64 = 512;
 /// The read buffer grows from a size at which idle connections cost little to one at which large bodies cost few calls.
 const FIRST_READ: usize = 512;
 const MOST_READ: usize = 256 * 1024;
@@ -47,6 +50,8 @@ pub(super) struct Driver {
     read_step: usize,
     /// The first bytes have been looked at.
     sniffed: bool,
+    /// Complete frames wait in the read buffer for the next turn.
+    left_over: bool,
     /// Since when a frame has been incomplete.
     partial_since: Option<Instant>,
     staged: Staged,
@@ -88,6 +93,7 @@ impl Driver {
             read: BytesMut::new(),
             read_step: FIRST_READ,
             sniffed: role == Role::Client,
+            left_over: false,
             partial_since: None,
             staged: Staged::default(),
             staged_total: 0,
@@ -106,6 +112,12 @@ impl Driver {
     /// Reads what is there. Says whether frames came.
     fn poll_input(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut any = false;
+        if self.left_over {
+            any = true;
+            if self.take_frames(now, cx) == Taken::Enough {
+                return any;
+            }
+        }
         for turn in 0..=READS {
             if turn == READS {
                 cx.waker().wake_by_ref();
@@ -126,10 +138,11 @@ impl Driver {
                 }
                 Poll::Ready(Ok(count)) => {
                     self.grow_room(room, count);
-                    if !self.take_frames(now) {
-                        break;
+                    match self.take_frames(now, cx) {
+                        Taken::All => any = true,
+                        Taken::Enough => return true,
+                        Taken::Ended => break,
                     }
-                    any = true;
                 }
                 Poll::Ready(Err(error)) => {
                     self.lost(ConnectionError::Io(error));
@@ -153,37 +166,45 @@ impl Driver {
         }
     }
 
-    /// Hands the complete frames to the multiplexer and what was opened to the handler. Says whether to go on reading.
-    fn take_frames(&mut self, now: Instant) -> bool {
+    /// Hands complete frames to the multiplexer and what was opened to the handler.
+    fn take_frames(&mut self, now: Instant, cx: &Context<'_>) -> Taken {
         if !self.sniffed {
             match sniff(&self.read) {
-                Sniff::NeedMore => return true,
+                Sniff::NeedMore => return Taken::All,
                 Sniff::Native => {
                     self.sniffed = true;
                     self.read.advance(leading_empty(&self.read));
                 }
                 other => {
                     self.lost(ConnectionError::NotPicom(spoken(other)));
-                    return false;
+                    return Taken::Ended;
                 }
             }
         }
         let (codec, read) = (&mut self.codec, &mut self.read);
-        let (open, progress) = self.shared.with_wakes(&mut self.wakes, |state| {
-            let mut progress = false;
+        let (taken, progress) = self.shared.with_wakes(&mut self.wakes, |state| {
+            let limit = state.mux.frames_a_turn();
+            let mut frames = 0;
             while state.mux.ended().is_none() {
+                if frames == limit {
+                    return (Taken::Enough, true);
+                }
                 match codec.decode(read) {
                     Ok(Some(frame)) => {
                         tracing::trace!(?frame, "received");
-                        progress = true;
+                        frames += 1;
                         state.mux.handle_frame(frame, now);
                     }
-                    Ok(None) => break,
+                    Ok(None) => return (Taken::All, frames > 0),
                     Err(error) => state.mux.handle_bad_bytes(error),
                 }
             }
-            (state.mux.ended().is_none(), progress)
+            (Taken::Ended, frames > 0)
         });
+        self.left_over = taken == Taken::Enough;
+        if self.left_over {
+            cx.waker().wake_by_ref();
+        }
         self.wakes.wake();
         self.partial_since = match self.partial_since {
             _ if self.read.is_empty() => None,
@@ -191,7 +212,10 @@ impl Driver {
             _ => Some(now),
         };
         self.dispatch();
-        open
+        if self.read.is_empty() && self.written < QUIET && self.read_step == FIRST_READ {
+            self.read = BytesMut::new();
+        }
+        taken
     }
 
     /// Gives the streams that the peer opened to the handler.
@@ -277,6 +301,9 @@ impl Driver {
                 }
                 Stage::Empty => {
                     self.yielded = false;
+                    if self.written < QUIET {
+                        self.staged = Staged::default();
+                    }
                     self.staged.shrink();
                     return Poll::Ready(());
                 }
@@ -407,6 +434,16 @@ fn spoken(sniff: Sniff) -> &'static str {
         Sniff::Http => "it sends an HTTP request",
         Sniff::Native | Sniff::NeedMore | Sniff::Unknown => "its first bytes are no frame",
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// Every complete frame that was there.
+    All,
+    /// As many as one turn takes.
+    Enough,
+    /// The connection has ended.
+    Ended,
 }
 
 enum Stage {

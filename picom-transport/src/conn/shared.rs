@@ -3,10 +3,11 @@
 
 use super::vacancy::Vacancy;
 use super::wakers::{StreamWakers, WakeList};
-use crate::proto::{ConnectionError, Event, Key, Mux};
+use crate::proto::{Event, Key, Mux};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// Who the other side is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,15 +20,6 @@ pub struct PeerInfo {
     pub instance: Option<Arc<str>>,
 }
 
-/// How far a connection is, for those who wait for it.
-#[derive(Clone, Debug)]
-pub(crate) enum Stage {
-    Handshake,
-    Open,
-    Draining,
-    Closed(Arc<ConnectionError>),
-}
-
 pub(crate) struct State {
     pub(crate) mux: Mux,
     pub(crate) wakers: Vec<StreamWakers>,
@@ -37,11 +29,14 @@ pub(crate) struct State {
     /// The driver waits with nothing left to write: it must be woken for new output. While it runs, or waits for the
     /// socket, waking it would be work for nothing.
     pub(crate) driver_idle: bool,
+    /// Everybody has been told that the connection has ended.
+    end_told: bool,
 }
 
 pub(crate) struct Shared {
     state: Mutex<State>,
-    pub(crate) stage: watch::Sender<Stage>,
+    /// Told when the connection stands, drains or has ended.
+    changed: Notify,
     peer: OnceLock<Arc<PeerInfo>>,
     /// Who waits for a slot, on connections of a pool.
     pub(crate) vacancy: OnceLock<Arc<Vacancy>>,
@@ -57,10 +52,11 @@ impl Shared {
             opened: Vec::new(),
             driver,
             driver_idle,
+            end_told: false,
         };
         Self {
             state: Mutex::new(state),
-            stage: watch::Sender::new(Stage::Handshake),
+            changed: Notify::new(),
             peer: OnceLock::new(),
             vacancy: OnceLock::new(),
             address,
@@ -105,18 +101,14 @@ impl Shared {
                 Event::Ready | Event::PeerDraining => staged = true,
             }
         }
-        if staged || state.mux.ended().is_some() {
-            self.publish_stage(&state.mux);
+        if staged || (state.mux.ended().is_some() && !state.end_told) {
+            state.end_told = state.mux.ended().is_some();
+            self.publish(&state.mux);
         }
         result
     }
 
-    fn publish_stage(&self, mux: &Mux) {
-        let stage = match mux.ended() {
-            Some(error) => Stage::Closed(error.clone()),
-            None if mux.is_draining() => Stage::Draining,
-            None => Stage::Open,
-        };
+    fn publish(&self, mux: &Mux) {
         if mux.peer_limits().is_some() {
             self.peer.get_or_init(|| {
                 let identity = mux.peer_identity().clone();
@@ -128,12 +120,22 @@ impl Shared {
                 })
             });
         }
-        let closed = matches!(&*self.stage.borrow(), Stage::Closed(_));
-        if !closed {
-            self.stage.send_replace(stage);
-            if let Some(vacancy) = self.vacancy.get() {
-                vacancy.changed();
+        self.changed.notify_waiters();
+        if let Some(vacancy) = self.vacancy.get() {
+            vacancy.changed();
+        }
+    }
+
+    /// Waits until the multiplexer is far enough for `ready` to give something. Cancel safe.
+    pub(crate) async fn until<T>(&self, mut ready: impl FnMut(&Mux) -> Option<T>) -> T {
+        loop {
+            // Enlisted before looking: a change between the two is not missed.
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if let Some(result) = self.with(|state| ready(&state.mux)) {
+                return result;
             }
+            changed.await;
         }
     }
 

@@ -25,6 +25,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Bounds of [`Mux::frames_a_turn`]: a write and the read it causes cost as much as a few small calls, and as nothing beside
+/// 64.
+const LEAST_FRAMES: usize = 4;
+const MOST_FRAMES: usize = 64;
+
 /// How far the connection is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -157,6 +162,11 @@ impl Mux {
         self.phase == Phase::Open
     }
 
+    /// Hellos have crossed, whatever came of it since.
+    pub fn has_shaken_hands(&self) -> bool {
+        !matches!(self.phase, Phase::Hello { .. })
+    }
+
     /// Neither side opens streams any more.
     pub fn is_draining(&self) -> bool {
         self.drain.is_draining()
@@ -174,6 +184,18 @@ impl Mux {
                 peer.stream_limit.saturating_sub(self.opened)
             }
             _ => 0,
+        }
+    }
+
+    /// How many frames should be handled before others have their turn and what they cause is written, when many have come
+    /// at once.
+    ///
+    /// A caller with many calls under way gets their replies together, makes the next calls together, and while it does one
+    /// the service waits, and then the other way round. Handled by quarters, both sides work at the same time.
+    pub fn frames_a_turn(&self) -> usize {
+        match self.role {
+            Role::Client => (self.opened as usize / 4).clamp(LEAST_FRAMES, MOST_FRAMES),
+            Role::Server => MOST_FRAMES,
         }
     }
 
