@@ -1,5 +1,6 @@
 //! Accepting connections: the loop, its limits, and how it all ends.
 
+use crate::classic::{ClassicHandle, Served};
 use crate::conn::{Connection, StreamHandler};
 use crate::connector::{Acceptor, BoxIo};
 use crate::proto::{ConfigError, ConnectionConfig, Identity};
@@ -25,6 +26,8 @@ pub struct ListenerConfig {
     /// Connections that have not shaken hands yet; more are closed at once. Each holds a few hundred bytes for at most
     /// `hello_timeout`.
     pub unready_limit: usize,
+    /// Whether callers of the Node library 0.3.x are answered (PROTOCOL §12).
+    pub classic: bool,
 }
 
 impl Default for ListenerConfig {
@@ -32,6 +35,7 @@ impl Default for ListenerConfig {
         Self {
             connection: ConnectionConfig::for_server(),
             unready_limit: 1024,
+            classic: true,
         }
     }
 }
@@ -41,7 +45,9 @@ impl Default for ListenerConfig {
 pub struct ListenerStats {
     /// Connections that stand.
     pub connections: usize,
-    /// Of them, those that have not shaken hands.
+    /// Of them, those that speak classic: each is one call.
+    pub classic: usize,
+    /// Of them, those that have not shaken hands, or not said what they call.
     pub unready: usize,
     /// Connections accepted so far.
     pub accepted: u64,
@@ -88,7 +94,24 @@ struct Inner {
 #[derive(Default)]
 struct Open {
     connections: HashMap<u64, Connection>,
+    classic: HashMap<u64, ClassicHandle>,
     draining: bool,
+    /// When what is left of classic calls is cut.
+    cut_at: Option<Instant>,
+    /// Classic calls under way at the beginning of the drain that were cut, and that were not.
+    classic_cut: usize,
+    classic_finished: usize,
+}
+
+impl Open {
+    fn is_empty(&self) -> bool {
+        self.connections.is_empty() && self.classic.is_empty()
+    }
+
+    fn handles(&self) -> (Vec<Connection>, Vec<ClassicHandle>) {
+        let native = self.connections.values().cloned().collect();
+        (native, self.classic.values().cloned().collect())
+    }
 }
 
 impl Listener {
@@ -142,13 +165,17 @@ impl Listener {
 
     /// Begins to end: every connection is told to open no more streams, and new ones learn it from hello. Goes on accepting.
     pub fn start_drain(&self, grace: Duration) {
-        let connections: Vec<Connection> = {
+        let (connections, classic) = {
             let mut open = self.inner.open();
             open.draining = true;
-            open.connections.values().cloned().collect()
+            open.cut_at = Some(Instant::now() + grace);
+            open.handles()
         };
         for connection in connections {
             connection.drain(grace);
+        }
+        for handle in classic {
+            handle.drain(grace);
         }
     }
 
@@ -171,8 +198,14 @@ impl Listener {
         }
         loop {
             let emptied = self.inner.emptied.notified();
-            if self.inner.open().connections.is_empty() {
-                return report;
+            {
+                let open = self.inner.open();
+                if open.is_empty() {
+                    report.cut += open.classic_cut;
+                    report.streams_cut += open.classic_cut;
+                    report.finished += open.classic_finished;
+                    return report;
+                }
             }
             emptied.await;
         }
@@ -181,17 +214,25 @@ impl Listener {
     /// Ends everything at once.
     pub fn close(&self) {
         self.stop_accepting();
-        let connections: Vec<Connection> = self.inner.open().connections.values().cloned().collect();
+        let (connections, classic) = self.inner.open().handles();
         for connection in connections {
             connection.close("the listener was closed");
+        }
+        for handle in classic {
+            handle.close();
         }
     }
 
     /// Counters.
     pub fn stats(&self) -> ListenerStats {
         let inner = &self.inner;
+        let (native, classic) = {
+            let open = inner.open();
+            (open.connections.len(), open.classic.len())
+        };
         ListenerStats {
-            connections: inner.open().connections.len(),
+            connections: native + classic,
+            classic,
             unready: inner.unready.load(Ordering::Relaxed),
             accepted: inner.accepted.load(Ordering::Relaxed),
             turned_away: inner.turned_away.load(Ordering::Relaxed),
@@ -236,6 +277,9 @@ impl Inner {
                     return;
                 }
             };
+            if self.config.classic {
+                connection.want_classic();
+            }
             open.connections.insert(number, connection.clone());
             connection
         };
@@ -244,6 +288,16 @@ impl Inner {
         let inner = self.clone();
         tokio::spawn(async move {
             let established = connection.established().await;
+            if established.is_err()
+                && let Some(handle) = inner.take_over(number, &connection, &address)
+            {
+                handle.called().await;
+                inner.unready.fetch_sub(1, Ordering::Relaxed);
+                handle.closed().await;
+                inner.classic_closed(number, &handle);
+                tracing::debug!(%address, "closed");
+                return;
+            }
             inner.unready.fetch_sub(1, Ordering::Relaxed);
             let error = connection.closed().await;
             match established {
@@ -253,12 +307,51 @@ impl Inner {
             let last = {
                 let mut open = inner.open();
                 open.connections.remove(&number);
-                open.connections.is_empty()
+                open.is_empty()
             };
             if last {
                 inner.emptied.notify_waiters();
             }
         });
+    }
+
+    /// The client speaks classic: its byte stream gets a driver of that dialect. `None` if it does not.
+    fn take_over(&self, number: u64, connection: &Connection, address: &str) -> Option<ClassicHandle> {
+        let (io, read) = connection.take_classic()?;
+        tracing::debug!(%address, "a classic call");
+        let served = Served {
+            io,
+            read,
+            peer: address.to_owned(),
+            service: self.identity.service.clone().unwrap_or_else(|| "".into()),
+            config: self.config.connection.clone(),
+            handler: self.handler.clone(),
+        };
+        // One after the other under one lock: the drain finds it in one of the two tables.
+        let mut open = self.open();
+        let handle = served.start();
+        open.connections.remove(&number);
+        open.classic.insert(number, handle.clone());
+        if let Some(until) = open.cut_at {
+            handle.drain(until.saturating_duration_since(Instant::now()));
+        }
+        Some(handle)
+    }
+
+    fn classic_closed(&self, number: u64, handle: &ClassicHandle) {
+        let last = {
+            let mut open = self.open();
+            open.classic.remove(&number);
+            if open.draining {
+                let cut = usize::from(handle.was_cut());
+                open.classic_cut += cut;
+                open.classic_finished += 1 - cut;
+            }
+            open.is_empty()
+        };
+        if last {
+            self.emptied.notify_waiters();
+        }
     }
 }
 

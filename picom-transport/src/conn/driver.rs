@@ -151,6 +151,12 @@ impl Driver {
                     self.sniffed = true;
                     self.read.advance(leading_empty(&self.read));
                 }
+                Sniff::Classic if self.shared.classic.takes() => {
+                    let io = std::mem::replace(&mut self.io, Box::new(tokio::io::empty()));
+                    self.shared.classic.hand_over(io, std::mem::take(&mut self.read));
+                    self.lost(ConnectionError::NotPicom("it is a classic call, taken over"));
+                    return false;
+                }
                 other => {
                     self.lost(ConnectionError::NotPicom(spoken(other)));
                     return false;
@@ -393,7 +399,7 @@ impl Driver {
 /// What a client speaks that does not speak picom.
 fn spoken(sniff: Sniff) -> &'static str {
     match sniff {
-        Sniff::Classic => "it is the dialect of the Node library 0.3.x, which this version refuses",
+        Sniff::Classic => "it is the dialect of the Node library 0.3.x, which is switched off here",
         Sniff::Tls => "it begins a TLS handshake",
         Sniff::Http => "it sends an HTTP request",
         Sniff::Native | Sniff::NeedMore | Sniff::Unknown => "its first bytes are no frame",

@@ -50,7 +50,7 @@ pub struct Turn {
 const INLINE: Duration = Duration::from_micros(50);
 
 impl Turn {
-    pub(super) fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         Self {
             ends: tokio::time::Instant::now() + INLINE,
         }

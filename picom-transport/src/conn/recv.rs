@@ -2,6 +2,7 @@
 
 use super::shared::Shared;
 use super::wakers::register;
+use crate::classic::ClassicRecv;
 use crate::proto::{Delivery, Key, Received, StreamError};
 use bytes::Bytes;
 use picom_codec::{Code, Items};
@@ -15,18 +16,30 @@ use std::task::{Context, Poll};
 /// Dropped before the peer's half has ended, it tells the peer to stop; if our own half has ended as well (so that the call
 /// is of no use to anybody any more) the stream is reset. A reply that has come by then is dropped with it.
 pub struct RecvHalf {
-    shared: Arc<Shared>,
-    key: Key,
+    line: Line,
     /// The rest of a frame of packed messages; at most one frame is held here beyond the window.
     items: Option<Items>,
     failed: Option<StreamError>,
 }
 
+/// What carries the stream.
+enum Line {
+    Native { shared: Arc<Shared>, key: Key },
+    Classic(ClassicRecv),
+}
+
 impl RecvHalf {
     pub(super) fn new(shared: Arc<Shared>, key: Key) -> Self {
+        Self::over(Line::Native { shared, key })
+    }
+
+    pub(crate) fn classic(half: ClassicRecv) -> Self {
+        Self::over(Line::Classic(half))
+    }
+
+    fn over(line: Line) -> Self {
         Self {
-            shared,
-            key,
+            line,
             items: None,
             failed: None,
         }
@@ -46,6 +59,10 @@ impl RecvHalf {
 
     /// As [`recv`](Self::recv).
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
+        let (shared, key) = match &self.line {
+            Line::Native { shared, key } => (shared, *key),
+            Line::Classic(half) => return half.poll_recv(cx),
+        };
         loop {
             if let Some(error) = &self.failed {
                 return Poll::Ready(Err(error.clone()));
@@ -54,8 +71,7 @@ impl RecvHalf {
                 match items.next() {
                     Some(Ok(message)) => return Poll::Ready(Ok(Some(message))),
                     Some(Err(error)) => {
-                        self.shared
-                            .with(|state| state.mux.reset(self.key, Code::BAD_MESSAGE));
+                        shared.with(|state| state.mux.reset(key, Code::BAD_MESSAGE));
                         self.failed = Some(StreamError::BadItems(Arc::new(error)));
                         self.items = None;
                         continue;
@@ -63,8 +79,7 @@ impl RecvHalf {
                     None => self.items = None,
                 }
             }
-            let key = self.key;
-            let (received, _replaced) = self.shared.with(|state| match state.mux.read(key) {
+            let (received, _replaced) = shared.with(|state| match state.mux.read(key) {
                 Received::Pending => (Received::Pending, register(&mut state.wakers(key).recv, cx)),
                 received => (received, None),
             });
@@ -83,28 +98,40 @@ impl RecvHalf {
 
     /// Wants no more, and says why. The other half is not concerned.
     pub fn stop(self, code: Code) {
-        self.shared.with(|state| state.mux.stop(self.key, code));
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.stop(*key, code)),
+            // There is nothing to tell the peer with: what still comes is dropped.
+            Line::Classic(_) => {}
+        }
     }
 
     /// Ends both halves at once.
     pub fn reset(self, code: Code) {
-        self.shared.with(|state| state.mux.reset(self.key, code));
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.reset(*key, code)),
+            Line::Classic(half) => half.reset(code),
+        }
     }
 }
 
 impl Drop for RecvHalf {
     fn drop(&mut self) {
-        let _waker = self.shared.with(|state| {
-            state.mux.release_recv(self.key);
-            state.wakers(self.key).recv.take()
-        });
+        // A classic half has a drop of its own.
+        if let Line::Native { shared, key } = &self.line {
+            let _waker = shared.with(|state| {
+                state.mux.release_recv(*key);
+                state.wakers(*key).recv.take()
+            });
+        }
     }
 }
 
 impl fmt::Debug for RecvHalf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RecvHalf")
-            .field("key", &self.key)
-            .finish_non_exhaustive()
+        let mut named = f.debug_struct("RecvHalf");
+        if let Line::Native { key, .. } = &self.line {
+            named.field("key", key);
+        }
+        named.finish_non_exhaustive()
     }
 }

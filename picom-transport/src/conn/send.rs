@@ -2,6 +2,7 @@
 
 use super::shared::Shared;
 use super::wakers::register;
+use crate::classic::{ClassicSend, ClassicWatch};
 use crate::proto::{FaultReply, Key, SendError, StreamError};
 use bytes::Bytes;
 use picom_codec::Code;
@@ -16,13 +17,26 @@ use std::task::{Context, Poll, ready};
 /// to the peer. This holds for every interleaving: the reset is queued under the same lock that queues messages, so no
 /// message can follow it, and messages that were taken before it may be lost with it.
 pub struct SendHalf {
-    shared: Arc<Shared>,
-    key: Key,
+    line: Line,
+}
+
+/// What carries the stream.
+enum Line {
+    Native { shared: Arc<Shared>, key: Key },
+    Classic(ClassicSend),
 }
 
 impl SendHalf {
     pub(super) fn new(shared: Arc<Shared>, key: Key) -> Self {
-        Self { shared, key }
+        Self {
+            line: Line::Native { shared, key },
+        }
+    }
+
+    pub(crate) fn classic(half: ClassicSend) -> Self {
+        Self {
+            line: Line::Classic(half),
+        }
     }
 
     /// Sends one MessagePack value. Waits while 64 KiB or more are waiting for credit or for the socket; returns when
@@ -41,8 +55,11 @@ impl SendHalf {
 
     /// Waits for room, as [`send`](Self::send) does.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        let key = self.key;
-        let (ready, _replaced) = self.shared.with(|state| match state.mux.can_send(key) {
+        let (shared, key) = match &self.line {
+            Line::Native { shared, key } => (shared, *key),
+            Line::Classic(half) => return half.poll_ready(cx),
+        };
+        let (ready, _replaced) = shared.with(|state| match state.mux.can_send(key) {
             Ok(true) => (Poll::Ready(Ok(())), None),
             Ok(false) => (Poll::Pending, register(&mut state.wakers(key).send, cx)),
             Err(error) => (Poll::Ready(Err(error)), None),
@@ -56,7 +73,10 @@ impl SendHalf {
     ///
     /// As [`send`](Self::send).
     pub fn start_send(&mut self, message: Bytes) -> Result<(), SendError> {
-        self.shared.with(|state| state.mux.send(self.key, message))
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.send(*key, message)),
+            Line::Classic(half) => half.start_send(&message),
+        }
     }
 
     /// Ends the half behind what is in line.
@@ -65,7 +85,10 @@ impl SendHalf {
     ///
     /// When the peer wants no more or the stream has ended.
     pub fn finish(self) -> Result<(), SendError> {
-        self.shared.with(|state| state.mux.finish(self.key, None))
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.finish(*key, None)),
+            Line::Classic(half) => half.finish(None),
+        }
     }
 
     /// Sends a last message and ends the half.
@@ -74,8 +97,10 @@ impl SendHalf {
     ///
     /// As [`send`](Self::send); the stream is then reset.
     pub fn finish_with(self, message: Bytes) -> Result<(), SendError> {
-        self.shared
-            .with(|state| state.mux.finish(self.key, Some(message)))
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.finish(*key, Some(message))),
+            Line::Classic(half) => half.finish(Some(&message)),
+        }
     }
 
     /// Ends the half with an error, as the acceptor of the stream.
@@ -84,10 +109,14 @@ impl SendHalf {
     ///
     /// When the peer wants no more or the stream has ended.
     pub fn fault(self, fault: FaultReply) -> Result<(), SendError> {
-        self.shared.with(|state| state.mux.fault(self.key, fault))
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.fault(*key, fault)),
+            Line::Classic(half) => half.fault(&fault),
+        }
     }
 
-    /// Ends the half with an error, or, if the first attempt to end it failed for its size, with that error instead.
+    /// Ends the half with a last message, or, if it can never be sent, with the fault that `otherwise` makes of the reason:
+    /// it is too large, or a peer of the Node library could not read it.
     ///
     /// # Errors
     ///
@@ -95,24 +124,37 @@ impl SendHalf {
     pub fn finish_or_fault(
         self,
         message: Bytes,
-        too_large: impl FnOnce(u64, u64) -> FaultReply,
+        otherwise: impl FnOnce(&SendError) -> FaultReply,
     ) -> Result<(), SendError> {
-        self.shared
-            .with(|state| match state.mux.finish(self.key, Some(message)) {
-                Err(SendError::TooLarge { size, limit }) => state.mux.fault(self.key, too_large(size, limit)),
+        match &self.line {
+            Line::Native { shared, key } => {
+                shared.with(|state| match state.mux.finish(*key, Some(message)) {
+                    Err(error @ SendError::TooLarge { .. }) => state.mux.fault(*key, otherwise(&error)),
+                    other => other,
+                })
+            }
+            Line::Classic(half) => match half.finish(Some(&message)) {
+                Err(error @ (SendError::Unreadable(_) | SendError::Empty)) => half.fault(&otherwise(&error)),
                 other => other,
-            })
+            },
+        }
     }
 
     /// Ends both halves at once.
     pub fn reset(self, code: Code) {
-        self.shared.with(|state| state.mux.reset(self.key, code));
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.reset(*key, code)),
+            Line::Classic(half) => half.reset(code),
+        }
     }
 
     /// Ready when there is no point in going on: the stream was reset, its deadline has passed, the connection is lost,
     /// or the peer wants no more of this half.
     pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
-        poll_ended(&self.shared, self.key, cx)
+        match &self.line {
+            Line::Native { shared, key } => poll_ended(shared, *key, cx),
+            Line::Classic(half) => half.poll_ended(cx),
+        }
     }
 
     /// Waits until there is no point in going on: see [`poll_ended`](Self::poll_ended). Cancel safe.
@@ -123,19 +165,27 @@ impl SendHalf {
     /// Watches for the end of the stream from another place than the half itself.
     pub fn watch_end(&self) -> EndWatch {
         EndWatch {
-            shared: Arc::downgrade(&self.shared),
-            key: self.key,
+            line: match &self.line {
+                Line::Native { shared, key } => WatchedLine::Native {
+                    shared: Arc::downgrade(shared),
+                    key: *key,
+                },
+                Line::Classic(half) => WatchedLine::Classic(half.watch_end()),
+            },
         }
     }
 }
 
 impl Drop for SendHalf {
     fn drop(&mut self) {
-        let _wakers = self.shared.with(|state| {
-            state.mux.release_send(self.key);
-            let wakers = state.wakers(self.key);
-            (wakers.send.take(), wakers.ended.take())
-        });
+        // A classic half has a drop of its own.
+        if let Line::Native { shared, key } = &self.line {
+            let _wakers = shared.with(|state| {
+                state.mux.release_send(*key);
+                let wakers = state.wakers(*key);
+                (wakers.send.take(), wakers.ended.take())
+            });
+        }
     }
 }
 
@@ -149,9 +199,11 @@ fn poll_ended(shared: &Shared, key: Key, cx: &mut Context<'_>) -> Poll<StreamErr
 
 impl fmt::Debug for SendHalf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SendHalf")
-            .field("key", &self.key)
-            .finish_non_exhaustive()
+        let mut named = f.debug_struct("SendHalf");
+        if let Line::Native { key, .. } = &self.line {
+            named.field("key", key);
+        }
+        named.finish_non_exhaustive()
     }
 }
 
@@ -159,25 +211,34 @@ impl fmt::Debug for SendHalf {
 /// other hands. Holds neither the stream nor the connection.
 #[derive(Clone)]
 pub struct EndWatch {
-    shared: std::sync::Weak<Shared>,
-    key: Key,
+    line: WatchedLine,
+}
+
+#[derive(Clone)]
+enum WatchedLine {
+    Native {
+        shared: std::sync::Weak<Shared>,
+        key: Key,
+    },
+    Classic(ClassicWatch),
 }
 
 impl EndWatch {
     /// As [`SendHalf::poll_ended`]; one task at a time can wait for the end of a stream. Pending for ever when the stream's
     /// halves are gone.
     pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
-        match self.shared.upgrade() {
-            Some(shared) => poll_ended(&shared, self.key, cx),
-            None => Poll::Pending,
+        match &self.line {
+            WatchedLine::Native { shared, key } => match shared.upgrade() {
+                Some(shared) => poll_ended(&shared, *key, cx),
+                None => Poll::Pending,
+            },
+            WatchedLine::Classic(watch) => watch.poll_ended(cx),
         }
     }
 }
 
 impl fmt::Debug for EndWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EndWatch")
-            .field("key", &self.key)
-            .finish_non_exhaustive()
+        f.debug_struct("EndWatch").finish_non_exhaustive()
     }
 }

@@ -2,7 +2,10 @@
 //! moments, never across a wait, and the wakers of those who wait.
 
 use super::wakers::{StreamWakers, WakeList};
+use crate::connector::BoxIo;
 use crate::proto::{ConnectionError, Event, Key, Mux};
+use bytes::BytesMut;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 use tokio::sync::{Notify, watch};
@@ -27,6 +30,32 @@ pub(crate) enum Stage {
     Closed(Arc<ConnectionError>),
 }
 
+/// Where the driver leaves a byte stream whose client turned out to speak classic.
+#[derive(Default)]
+pub(crate) struct HandOver {
+    wanted: AtomicBool,
+    taken: Mutex<Option<(BoxIo, BytesMut)>>,
+}
+
+impl HandOver {
+    /// Somebody will take such a stream.
+    pub(crate) fn want(&self) {
+        self.wanted.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn takes(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn hand_over(&self, io: BoxIo, read: BytesMut) {
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some((io, read));
+    }
+
+    pub(crate) fn take(&self) -> Option<(BoxIo, BytesMut)> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 pub(crate) struct State {
     pub(crate) mux: Mux,
     pub(crate) wakers: Vec<StreamWakers>,
@@ -42,6 +71,7 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     pub(crate) stage: watch::Sender<Stage>,
     pub(crate) slots: Notify,
+    pub(crate) classic: HandOver,
     peer: OnceLock<Arc<PeerInfo>>,
     address: String,
 }
@@ -60,6 +90,7 @@ impl Shared {
             state: Mutex::new(state),
             stage: watch::Sender::new(Stage::Handshake),
             slots: Notify::new(),
+            classic: HandOver::default(),
             peer: OnceLock::new(),
             address,
         }

@@ -1,0 +1,61 @@
+//! The calling side: a byte stream to an instance of the Node library, for one call.
+
+use super::driver::Driver;
+use super::half::halves;
+use super::machine::{Machine, Rules};
+use super::shared::{ClassicHandle, Shared};
+use crate::conn::{RecvHalf, Request, SendHalf};
+use crate::connector::BoxIo;
+use crate::proto::{ConnectionConfig, OpenError};
+use bytes::BytesMut;
+use std::fmt;
+use std::sync::Arc;
+use tokio::time;
+
+/// A connection on which nothing was sent yet: room for one call. Dropped, it is closed.
+pub struct ClassicConnection {
+    pub(crate) io: BoxIo,
+    pub(crate) service: Arc<str>,
+    pub(crate) config: ConnectionConfig,
+    /// Where the call is remembered while it is under way.
+    pub(crate) remember: Box<dyn FnOnce(ClassicHandle) + Send>,
+}
+
+impl ClassicConnection {
+    /// Makes the call. The halves are those of a native stream, with these differences of the dialect: metadata stays
+    /// here, the peer never learns of the deadline, and what it cannot read is refused
+    /// ([`SendError::Unreadable`](crate::SendError::Unreadable)).
+    ///
+    /// # Errors
+    ///
+    /// When the peer could not read the args. The call has not run.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn open(self, request: Request) -> Result<(SendHalf, RecvHalf), OpenError> {
+        let now = time::Instant::now().into_std();
+        let machine = Machine::client(
+            self.service,
+            &request.method,
+            &request.args,
+            request.ends,
+            request.deadline,
+            Rules::of(&self.config),
+            now,
+        )?;
+        let shared = Shared::new(machine);
+        let (send, recv) = halves(&shared);
+        (self.remember)(ClassicHandle(shared.clone()));
+        tokio::spawn(Driver::new(self.io, BytesMut::new(), shared, None));
+        Ok((SendHalf::classic(send), RecvHalf::classic(recv)))
+    }
+}
+
+impl fmt::Debug for ClassicConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClassicConnection")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
+}
