@@ -34,7 +34,11 @@ fn vectors() -> Vec<Vector> {
     lines
         .map(|line| {
             let mut parts = line.splitn(3, " | ");
-            let mut part = || parts.next().unwrap_or_else(|| panic!("a part is missing: {line}"));
+            let mut part = || {
+                parts
+                    .next()
+                    .unwrap_or_else(|| panic!("a part is missing: {line}"))
+            };
             let (name, hex, values) = (part(), part(), part());
             Vector {
                 name,
@@ -68,8 +72,7 @@ fn decoded(frame: &Bytes) -> Value {
 
 /// A value in the words of the vectors.
 fn show(value: &Value) -> String {
-    let all =
-        |values: &mut dyn Iterator<Item = String>, between| values.collect::<Vec<_>>().join(between);
+    let all = |values: &mut dyn Iterator<Item = String>, between| values.collect::<Vec<_>>().join(between);
     match value {
         Value::Nil => "nil".into(),
         Value::Boolean(truth) => truth.to_string(),
@@ -77,7 +80,10 @@ fn show(value: &Value) -> String {
         Value::F32(number) => double((*number).into()),
         Value::F64(number) => double(*number),
         Value::String(text) => {
-            format!("\"{}\"", text.as_str().unwrap().replace('\\', "\\\\").replace('"', "\\\""))
+            format!(
+                "\"{}\"",
+                text.as_str().unwrap().replace('\\', "\\\\").replace('"', "\\\"")
+            )
         }
         Value::Binary(bytes) => {
             let mut hex = String::new();

@@ -3,8 +3,8 @@
 
 use crate::connector::{Acceptor, BoxIo, Connector};
 use async_trait::async_trait;
-use std::any::Any;
 use socket2::{SockRef, TcpKeepalive};
+use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;

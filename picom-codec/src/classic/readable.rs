@@ -184,14 +184,8 @@ mod tests {
     #[test]
     fn what_a_peer_cannot_read_is_refused_by_name() {
         let table = [
-            (
-                "cf 00 20 00 00 00 00 00 01",
-                Unreadable::Integer((1 << 53) + 1),
-            ),
-            (
-                "cf ff ff ff ff ff ff ff ff",
-                Unreadable::Integer(u64::MAX.into()),
-            ),
+            ("cf 00 20 00 00 00 00 00 01", Unreadable::Integer((1 << 53) + 1)),
+            ("cf ff ff ff ff ff ff ff ff", Unreadable::Integer(u64::MAX.into())),
             (
                 "d3 80 00 00 00 00 00 00 01",
                 Unreadable::Integer(i128::from(i64::MIN) + 1),

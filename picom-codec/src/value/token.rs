@@ -73,7 +73,11 @@ impl<'de> Tokens<'de> {
     /// The next value if it is an integer of one byte from 0 on, the most frequent of all.
     #[inline]
     pub(super) fn small_uint(&mut self) -> Option<u8> {
-        let marker = self.bytes.get(self.at).copied().filter(|marker| *marker <= 0x7f)?;
+        let marker = self
+            .bytes
+            .get(self.at)
+            .copied()
+            .filter(|marker| *marker <= 0x7f)?;
         self.at += 1;
         Some(marker)
     }

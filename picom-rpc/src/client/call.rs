@@ -73,6 +73,8 @@ pub(crate) struct Call {
     key: Option<u64>,
     wait_for_ready: bool,
     retries: u32,
+    /// An endpoint that was chosen and could not be asked at once.
+    chosen: Option<Arc<Endpoint>>,
     /// The first look has been taken.
     begun: bool,
     made: u32,
@@ -123,6 +125,7 @@ impl Call {
             key: options.key,
             wait_for_ready: options.wait_for_ready,
             retries: options.retries.unwrap_or(client.config().retries),
+            chosen: None,
             begun: false,
             made: 0,
             tried: Vec::new(),
@@ -144,8 +147,13 @@ impl Call {
             return Some(Err(self.give_up(CallFailure::Overdue)));
         }
         for _ in 0..RACES {
-            let Step::Open(connection, endpoint) = self.step(now) else {
-                return None;
+            let (connection, endpoint) = match self.step(now) {
+                Step::Open(connection, endpoint) => (connection, endpoint),
+                Step::Classic(endpoint) => {
+                    self.chosen = Some(endpoint);
+                    return None;
+                }
+                _ => return None,
             };
             match self.open_on(&connection, &endpoint, now) {
                 Ok(None) => {}
@@ -176,7 +184,30 @@ impl Call {
             if deadline::passed(deadline, now) {
                 return Err(self.give_up(CallFailure::Overdue));
             }
-            let patience = match self.step(now) {
+            let step = match self.chosen.take() {
+                Some(endpoint) => Step::Classic(endpoint),
+                None => self.step(now),
+            };
+            let patience = match step {
+                Step::Classic(endpoint) => {
+                    let dialed = tokio::select! {
+                        biased;
+                        dialed = service.dial_classic(&endpoint) => dialed,
+                        () = until(deadline) => return Err(self.give_up_at(&endpoint, CallFailure::Overdue)),
+                    };
+                    let failure = match dialed.map(|connection| connection.open(self.request.clone())) {
+                        Ok(Ok(halves)) => {
+                            return Ok(Flight::new(service.clone(), &endpoint, halves, self::now()));
+                        }
+                        Ok(Err(error)) => {
+                            return Err(self.give_up_at(&endpoint, CallFailure::NotOpened(error)));
+                        }
+                        Err(error) => CallFailure::Unreachable(error),
+                    };
+                    let wait = self.attempt_failed(&endpoint, failure, true)?;
+                    time::sleep(wait).await;
+                    continue;
+                }
                 Step::Open(connection, endpoint) => {
                     if let Some(flight) = self.open_on(&connection, &endpoint, now)? {
                         return Ok(flight);

@@ -18,6 +18,8 @@ pub(crate) struct Endpoint {
     pub(crate) id: EndpointId,
     pub(crate) target: Target,
     pub(crate) instance: Arc<Instance>,
+    /// It speaks the dialect of the Node library: a connection for each call.
+    pub(crate) classic: bool,
     load: Arc<Mutex<Load>>,
     /// A call to it failed since one was answered.
     suspect: Arc<AtomicBool>,
@@ -33,6 +35,7 @@ impl Endpoint {
         Endpoint {
             id,
             target,
+            classic: instance.native_version().is_none(),
             instance,
             load: Arc::default(),
             suspect: Arc::default(),
@@ -44,6 +47,7 @@ impl Endpoint {
         Endpoint {
             id: self.id,
             target: self.target.clone(),
+            classic: self.classic,
             instance,
             load: self.load.clone(),
             suspect: self.suspect.clone(),

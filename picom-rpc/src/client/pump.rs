@@ -113,7 +113,9 @@ impl Pump {
             self.position += 1;
             match open.start_send(message) {
                 Ok(()) => {}
-                Err(error @ SendError::TooLarge { .. }) => return self.fail(error),
+                Err(error @ (SendError::TooLarge { .. } | SendError::Unreadable(_))) => {
+                    return self.fail(error);
+                }
                 Err(_) => break,
             }
         }

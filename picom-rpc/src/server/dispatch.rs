@@ -167,12 +167,7 @@ impl Running {
         let half = self.call.send().take();
         if let Some(half) = half {
             let sent = match outcome {
-                Ok(Some(message)) => half.finish_or_fault(message, |size, limit| {
-                    let text = format!("the reply takes {size} bytes, the caller takes {limit}");
-                    Fault::new(Code::MESSAGE_TOO_LARGE, text)
-                        .do_not_retry()
-                        .into_reply()
-                }),
+                Ok(Some(message)) => half.finish_or_fault(message, |error| unsendable(error).into_reply()),
                 Ok(None) => half.finish(),
                 Err(fault) => half.fault(fault.into_reply()),
             };
@@ -218,6 +213,21 @@ impl Drop for Running {
             self.release();
         }
     }
+}
+
+/// What the caller is told whose reply cannot be sent.
+fn unsendable(error: &SendError) -> Fault {
+    let fault = match error {
+        SendError::TooLarge { size, limit } => {
+            let text = format!("the reply takes {size} bytes, the caller takes {limit}");
+            Fault::new(Code::MESSAGE_TOO_LARGE, text)
+        }
+        SendError::Unreadable(reason) => {
+            Fault::internal(format!("the caller cannot read the reply: {reason}"))
+        }
+        error => Fault::internal(error.to_string()),
+    };
+    fault.do_not_retry()
 }
 
 fn state(half: SendHalf, fault: Fault) {

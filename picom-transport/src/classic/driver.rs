@@ -163,7 +163,9 @@ impl Driver {
 
     /// Hands the call to the handler, once its header is there.
     fn dispatch(&mut self) {
-        let Some((handler, peer)) = &self.answers else { return };
+        let Some((handler, peer)) = &self.answers else {
+            return;
+        };
         let (call, ready) = self
             .shared
             .with(|state| (state.machine.take_call(), state.machine.is_ready()));

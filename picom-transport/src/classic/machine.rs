@@ -428,13 +428,7 @@ impl Machine {
         }
         let stalled = staged.then(|| self.progress + self.rules.stall_timeout * PATIENCE);
         let partial = self.partial_since.map(|since| since + self.rules.stall_timeout);
-        let times = [
-            self.header_until,
-            self.deadline,
-            self.cut_at,
-            stalled,
-            partial,
-        ];
+        let times = [self.header_until, self.deadline, self.cut_at, stalled, partial];
         times.into_iter().flatten().min()
     }
 
@@ -486,11 +480,7 @@ impl Machine {
             self.sending = Sending::Finished;
         }
         let error = self.lost(ConnectionError::Closed("drained"));
-        let socket = if answers {
-            Socket::Finishing
-        } else {
-            Socket::Abort
-        };
+        let socket = if answers { Socket::Finishing } else { Socket::Abort };
         self.fail(error, socket);
     }
 

@@ -10,7 +10,10 @@ fn rules() -> Rules {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "any instant will do as the beginning of a test's time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "any instant will do as the beginning of a test's time"
+)]
 fn start() -> Instant {
     Instant::now()
 }
@@ -81,18 +84,28 @@ fn faults_are_texts_as_the_original_writes_them() {
     let failed = said(fault(Code::INTERNAL, true, "boom"));
     assert!(failed.ends_with("[svc] boom"), "{failed}");
     let unknown = said(fault(Code::UNKNOWN_METHOD, false, "anything"));
-    assert!(unknown.contains("svc:add Does not exist") && unknown.ends_with("_type_\u{fffd}end"), "{unknown}");
+    assert!(
+        unknown.contains("svc:add Does not exist") && unknown.ends_with("_type_\u{fffd}end"),
+        "{unknown}"
+    );
 }
 
 #[test]
 fn a_client_without_input_says_so_at_once_and_reads_to_the_end_record() {
     let mut machine = client(value::encode(&[2, 5]).unwrap(), true);
-    assert_eq!(&machine.take_output()[..], b"\x11\x82\xa3cmd\xa3add\xa4args\x92\x02\x05");
+    assert_eq!(
+        &machine.take_output()[..],
+        b"\x11\x82\xa3cmd\xa3add\xa4args\x92\x02\x05"
+    );
     assert!(machine.half_closes());
     let mut machine = fed(machine, &[b"\x01\x07", THE_END, b"\x01\x09"].concat());
     assert_eq!(machine.read().unwrap().unwrap().unwrap(), &b"\x07"[..]);
     assert_eq!(machine.read().unwrap().unwrap(), None);
-    assert_eq!(machine.read().unwrap().unwrap(), None, "what follows the end is nothing");
+    assert_eq!(
+        machine.read().unwrap().unwrap(),
+        None,
+        "what follows the end is nothing"
+    );
     assert_eq!(machine.socket(), Socket::Finishing);
 }
 
@@ -131,7 +144,10 @@ fn error_records_become_faults_of_the_two_kinds_there_are() {
         }
     };
     let failed = fault("[svc] boom");
-    assert_eq!((failed.code, failed.started, &*failed.text), (Code::APPLICATION, true, "boom"));
+    assert_eq!(
+        (failed.code, failed.started, &*failed.text),
+        (Code::APPLICATION, true, "boom")
+    );
     let unknown = fault("svc:add Does not exist");
     assert_eq!((unknown.code, unknown.started), (Code::UNKNOWN_METHOD, false));
     assert!(unknown.do_not_retry);
@@ -144,7 +160,10 @@ fn what_the_peer_could_not_read_is_refused_and_the_stream_goes_on() {
     let mut machine = server(CALL);
     let record = value::encode(&std::collections::BTreeMap::from([("_type_", "end")])).unwrap();
     assert!(matches!(machine.send(&record), Err(SendError::Unreadable(_))));
-    assert!(matches!(machine.send(&value::nil()), Err(SendError::Unreadable(_))));
+    assert!(matches!(
+        machine.send(&value::nil()),
+        Err(SendError::Unreadable(_))
+    ));
     assert!(matches!(machine.send(&Bytes::new()), Err(SendError::Empty)));
     assert!(machine.take_output().is_empty());
     machine.send(&value::encode(&1).unwrap()).unwrap();
@@ -194,7 +213,10 @@ fn times_are_kept() {
     let mut machine = server(&[CALL, b"\x05\xa4"].concat());
     let until = machine.next_timeout(false).unwrap();
     machine.handle_timeout(false, until);
-    assert!(matches!(machine.end_of(), Some(StreamError::ConnectionLost { .. })));
+    assert!(matches!(
+        machine.end_of(),
+        Some(StreamError::ConnectionLost { .. })
+    ));
 
     let mut machine = server(CALL);
     machine.drain(Duration::from_secs(3), begin);
@@ -204,10 +226,21 @@ fn times_are_kept() {
 
     let method = Method::new("add").unwrap();
     let deadline = Some(begin + Duration::from_secs(1));
-    let mut machine =
-        Machine::client("svc".into(), &method, &value::nil(), true, deadline, rules(), begin).unwrap();
+    let mut machine = Machine::client(
+        "svc".into(),
+        &method,
+        &value::nil(),
+        true,
+        deadline,
+        rules(),
+        begin,
+    )
+    .unwrap();
     machine.handle_timeout(false, begin + Duration::from_secs(1));
-    assert!(matches!(machine.read(), Some(Err(StreamError::Deadline { sent: false }))));
+    assert!(matches!(
+        machine.read(),
+        Some(Err(StreamError::Deadline { sent: false }))
+    ));
     assert_eq!(machine.socket(), Socket::Abort);
 }
 
@@ -227,7 +260,10 @@ fn bad_bytes_end_that_call_and_nothing_else() {
     }
     for bytes in [&b"\x01\xc1"[..], b"\x02\x92\x01"] {
         let mut machine = fed(client(value::nil(), true), bytes);
-        assert!(matches!(machine.read(), Some(Err(StreamError::ConnectionLost { .. }))));
+        assert!(matches!(
+            machine.read(),
+            Some(Err(StreamError::ConnectionLost { .. }))
+        ));
     }
 }
 
@@ -242,6 +278,9 @@ fn an_early_end_stops_the_input() {
         machine.send(&value::encode(&2).unwrap()),
         Err(SendError::Stopped { .. })
     ));
-    assert!(machine.take_output().is_empty(), "the rest of the input is dropped");
+    assert!(
+        machine.take_output().is_empty(),
+        "the rest of the input is dropped"
+    );
     assert_eq!(machine.read().unwrap().unwrap(), None);
 }

@@ -6,11 +6,11 @@ use super::recv::RecvHalf;
 use super::send::SendHalf;
 use super::shared::{PeerInfo, Shared, Stage};
 use crate::connector::BoxIo;
-use bytes::BytesMut;
 use crate::proto::{
     ConfigError, ConnectionConfig, ConnectionError, Identity, Mux, MuxStats, OpenError, Opening, Role,
 };
 use bytes::Bytes;
+use bytes::BytesMut;
 use picom_codec::Method;
 use std::fmt;
 use std::sync::Arc;
