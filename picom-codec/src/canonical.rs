@@ -3,8 +3,13 @@
 
 use crate::{HeadError, HeadFault, ScanError};
 use bytes::{BufMut, BytesMut};
+use std::ops::Range;
 
 const NIL: u8 = 0xc0;
+
+/// What reading an element gives. The error is boxed, as it never happens twice on a connection and its size would slow
+/// down every element.
+pub(crate) type Read<T> = Result<T, Box<HeadError>>;
 
 /// Reads the elements of a head one after the other. `at` is where the next one begins.
 pub(crate) struct Reader<'a> {
@@ -27,22 +32,42 @@ impl<'a> Reader<'a> {
         self.bytes.get(self.at..).unwrap_or_default()
     }
 
-    /// An error at `offset`.
-    #[cold]
-    pub(crate) fn error(offset: usize, fault: HeadFault) -> HeadError {
-        HeadError { offset, fault }
+    /// Where the body stands, which begins here and takes all that is left. A body is one value, so there is a byte at
+    /// least.
+    #[inline]
+    pub(crate) fn body(&self, element: &'static str) -> Read<Range<usize>> {
+        if self.at < self.bytes.len() {
+            Ok(self.at..self.bytes.len())
+        } else {
+            Err(self.truncated(element))
+        }
     }
 
-    fn truncated(&self, element: &'static str) -> HeadError {
+    /// Nothing may be left.
+    #[inline]
+    pub(crate) fn end(&self) -> Read<()> {
+        match self.bytes.len() - self.at {
+            0 => Ok(()),
+            left => Err(Self::error(self.at, HeadFault::Trailing { left })),
+        }
+    }
+
+    /// An error at `offset`.
+    #[cold]
+    pub(crate) fn error(offset: usize, fault: HeadFault) -> Box<HeadError> {
+        Box::new(HeadError { offset, fault })
+    }
+
+    fn truncated(&self, element: &'static str) -> Box<HeadError> {
         Self::error(self.bytes.len(), HeadFault::Truncated { element })
     }
 
-    fn not_shortest(&self, element: &'static str) -> HeadError {
+    fn not_shortest(&self, element: &'static str) -> Box<HeadError> {
         Self::error(self.at, HeadFault::NotShortest { element })
     }
 
     #[inline]
-    fn marker(&self, element: &'static str) -> Result<u8, HeadError> {
+    fn marker(&self, element: &'static str) -> Read<u8> {
         self.bytes
             .get(self.at)
             .copied()
@@ -50,7 +75,7 @@ impl<'a> Reader<'a> {
     }
 
     #[cold]
-    fn wrong_type(&self, element: &'static str, expected: &'static str) -> HeadError {
+    fn wrong_type(&self, element: &'static str, expected: &'static str) -> Box<HeadError> {
         let found = self.bytes.get(self.at).copied().unwrap_or_default();
         Self::error(
             self.at,
@@ -64,7 +89,7 @@ impl<'a> Reader<'a> {
 
     /// The big-endian number of `N` bytes behind the marker, refused if it is below `least`.
     #[inline]
-    fn number<const N: usize>(&self, least: u64, element: &'static str) -> Result<u64, HeadError> {
+    fn number<const N: usize>(&self, least: u64, element: &'static str) -> Read<u64> {
         let rest = self.bytes.get(self.at + 1..).unwrap_or_default();
         let Some(digits) = rest.first_chunk::<N>() else {
             return Err(self.truncated(element));
@@ -81,9 +106,19 @@ impl<'a> Reader<'a> {
 
     /// An unsigned integer.
     #[inline]
-    pub(crate) fn uint(&mut self, element: &'static str) -> Result<u64, HeadError> {
+    pub(crate) fn uint(&mut self, element: &'static str) -> Read<u64> {
+        match self.bytes.get(self.at) {
+            Some(&small @ 0x00..=0x7f) => {
+                self.at += 1;
+                Ok(small.into())
+            }
+            _ => self.wide_uint(element),
+        }
+    }
+
+    #[inline(never)]
+    fn wide_uint(&mut self, element: &'static str) -> Read<u64> {
         let (value, width) = match self.marker(element)? {
-            small @ 0x00..=0x7f => (u64::from(small), 1),
             0xcc => (self.number::<1>(0x80, element)?, 2),
             0xcd => (self.number::<2>(0x100, element)?, 3),
             0xce => (self.number::<4>(0x1_0000, element)?, 5),
@@ -96,12 +131,7 @@ impl<'a> Reader<'a> {
 
     /// An unsigned integer from `lowest` to `highest`.
     #[inline]
-    pub(crate) fn uint_in(
-        &mut self,
-        lowest: u64,
-        highest: u64,
-        element: &'static str,
-    ) -> Result<u64, HeadError> {
+    pub(crate) fn uint_in(&mut self, lowest: u64, highest: u64, element: &'static str) -> Read<u64> {
         let offset = self.at;
         let found = self.uint(element)?;
         if found < lowest || found > highest {
@@ -128,7 +158,7 @@ impl<'a> Reader<'a> {
 
     /// An unsigned integer or nil.
     #[inline]
-    pub(crate) fn optional_uint(&mut self, element: &'static str) -> Result<Option<u64>, HeadError> {
+    pub(crate) fn optional_uint(&mut self, element: &'static str) -> Read<Option<u64>> {
         if self.nil() {
             Ok(None)
         } else {
@@ -138,7 +168,7 @@ impl<'a> Reader<'a> {
 
     /// A boolean.
     #[inline]
-    pub(crate) fn bool(&mut self, element: &'static str) -> Result<bool, HeadError> {
+    pub(crate) fn bool(&mut self, element: &'static str) -> Read<bool> {
         let value = match self.marker(element)? {
             0xc2 => false,
             0xc3 => true,
@@ -150,12 +180,7 @@ impl<'a> Reader<'a> {
 
     /// A text of `shortest` to `longest` bytes.
     #[inline]
-    pub(crate) fn text(
-        &mut self,
-        shortest: usize,
-        longest: usize,
-        element: &'static str,
-    ) -> Result<&'a str, HeadError> {
+    pub(crate) fn text(&mut self, shortest: usize, longest: usize, element: &'static str) -> Read<&'a str> {
         let (len, width) = match self.marker(element)? {
             marker @ 0xa0..=0xbf => (u64::from(marker & 0x1f), 1),
             0xd9 => (self.number::<1>(32, element)?, 2),
@@ -188,7 +213,7 @@ impl<'a> Reader<'a> {
 
     /// The header of an array: how many elements follow.
     #[inline]
-    pub(crate) fn array(&mut self, element: &'static str) -> Result<u32, HeadError> {
+    pub(crate) fn array(&mut self, element: &'static str) -> Read<u32> {
         let (count, width) = match self.marker(element)? {
             marker @ 0x90..=0x9f => (u64::from(marker & 0x0f), 1),
             0xdc => (self.number::<2>(16, element)?, 3),
@@ -199,8 +224,28 @@ impl<'a> Reader<'a> {
         Ok(count as u32)
     }
 
+    /// The header of an array of `lowest` to `highest` elements.
+    #[inline]
+    pub(crate) fn array_in(&mut self, lowest: u32, highest: u32, element: &'static str) -> Read<u32> {
+        let offset = self.at;
+        let count = self.array(element)?;
+        if count < lowest || count > highest {
+            let (found, lowest, highest) = (count.into(), lowest.into(), highest.into());
+            return Err(Self::error(
+                offset,
+                HeadFault::OutOfRange {
+                    element,
+                    found,
+                    lowest,
+                    highest,
+                },
+            ));
+        }
+        Ok(count)
+    }
+
     /// The header of a `bin`: how many bytes it says follow.
-    pub(crate) fn bin(&mut self, element: &'static str) -> Result<u64, HeadError> {
+    pub(crate) fn bin(&mut self, element: &'static str) -> Read<u64> {
         let (len, width) = match self.marker(element)? {
             0xc4 => (self.number::<1>(0, element)?, 2),
             0xc5 => (self.number::<2>(0x100, element)?, 3),
@@ -217,7 +262,7 @@ impl<'a> Reader<'a> {
         longest: usize,
         element: &'static str,
         check: impl FnOnce(&[u8]) -> Result<usize, ScanError>,
-    ) -> Result<&'a [u8], HeadError> {
+    ) -> Read<&'a [u8]> {
         if !matches!(self.marker(element)?, 0x80..=0x8f | 0xde | 0xdf) {
             return Err(self.wrong_type(element, "a map"));
         }

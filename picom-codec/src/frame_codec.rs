@@ -3,6 +3,7 @@
 use crate::length_codec::{LengthCodec, LengthError};
 use crate::{Frame, FrameError, Unsendable, head};
 use bytes::{Buf, Bytes, BytesMut};
+use std::ops::Range;
 use tokio_util::codec::{Decoder, Encoder};
 
 /// Bodies shorter than this are copied out of the read buffer, longer ones are split off it. A copy of 16 KiB takes less
@@ -46,22 +47,22 @@ impl FrameCodec {
         let Some(len) = self.length.advance(src)? else {
             return Ok(None);
         };
-        let frame = if len < COPY_BELOW {
+        if len < COPY_BELOW {
             let payload = src.get(..len).unwrap_or_default();
-            let frame = head::parse(payload, |body| {
-                Bytes::copy_from_slice(payload.get(body).unwrap_or_default())
-            })?;
+            let frame = head::parse(payload, |body| copy(payload, body));
             src.advance(len);
-            frame
-        } else {
-            let payload = src.split_to(len).freeze();
-            head::parse(&payload, |body| match body.len() {
-                0..COPY_BELOW => Bytes::copy_from_slice(payload.get(body).unwrap_or_default()),
-                _ => payload.slice(body),
-            })?
-        };
-        Ok(Some(frame))
+            return frame;
+        }
+        let payload = src.split_to(len).freeze();
+        head::parse(&payload, |body| match body.len() {
+            0..COPY_BELOW => copy(&payload, body),
+            _ => payload.slice(body),
+        })
     }
+}
+
+fn copy(payload: &[u8], body: Range<usize>) -> Bytes {
+    Bytes::copy_from_slice(payload.get(body).unwrap_or_default())
 }
 
 impl Decoder for FrameCodec {

@@ -25,6 +25,13 @@ pub enum FrameError {
     Io(#[from] io::Error),
 }
 
+impl From<Box<HeadError>> for FrameError {
+    #[cold]
+    fn from(error: Box<HeadError>) -> Self {
+        FrameError::Head(*error)
+    }
+}
+
 impl FrameError {
     /// What a goaway says of it.
     pub const fn code(&self) -> Code {

@@ -94,6 +94,19 @@ pub fn scan(bytes: &[u8], limits: &Limits) -> Result<(), ScanError> {
 
 /// Checks that `bytes` begins with one value within `limits` and says how many bytes it takes.
 pub fn scan_prefix(bytes: &[u8], limits: &Limits) -> Result<usize, ScanError> {
+    walk(bytes, limits).map(|walked| walked.len)
+}
+
+/// What one value measures.
+pub(crate) struct Walked {
+    /// In bytes.
+    pub(crate) len: usize,
+    /// In values: itself and all within it.
+    pub(crate) values: u64,
+}
+
+/// The scan.
+pub(crate) fn walk(bytes: &[u8], limits: &Limits) -> Result<Walked, ScanError> {
     let mut at = 0usize;
     // Values still to come in the innermost open container, and in those around it.
     let mut remaining = 1u32;
@@ -106,7 +119,10 @@ pub fn scan_prefix(bytes: &[u8], limits: &Limits) -> Result<usize, ScanError> {
     loop {
         while remaining == 0 {
             if depth == 0 {
-                return Ok(at);
+                return Ok(Walked {
+                    len: at,
+                    values: announced,
+                });
             }
             depth -= 1;
             remaining = around.get(depth).copied().unwrap_or(0);

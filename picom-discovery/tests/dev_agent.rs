@@ -7,6 +7,8 @@ mod answers;
 mod blocking;
 #[path = "dev_agent/caller.rs"]
 mod caller;
+#[path = "dev_agent/errors.rs"]
+mod errors;
 #[path = "dev_agent/faults.rs"]
 mod faults;
 #[path = "dev_agent/hostile.rs"]

@@ -1,7 +1,8 @@
 //! What a handler says when it cannot answer, and what the caller reads of it: one concrete error type, and the trait by
 //! which a service's own errors travel with their type. Failures that no peer stated are `error.rs`.
 
-use crate::error::{CallError, CallFailure, escaped};
+use crate::error::CallError;
+use crate::failure::{CallFailure, escaped};
 use bytes::Bytes;
 use picom_codec::{Code, DecodeError, EncodeError, Limits, value};
 use picom_transport::FaultReply;

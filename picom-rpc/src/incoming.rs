@@ -2,7 +2,8 @@
 
 use crate::client::Reception;
 use crate::context;
-use crate::error::{CallError, CallFailure, Subject};
+use crate::error::{CallError, Subject};
+use crate::failure::CallFailure;
 use crate::message::Receive;
 use bytes::Bytes;
 use futures_core::Stream;

@@ -17,6 +17,7 @@ mod client;
 mod context;
 mod deadline;
 mod error;
+mod failure;
 mod fault;
 mod incoming;
 mod message;
@@ -31,7 +32,8 @@ pub use client::{
     Optional, ReceiveCall, ServiceStatus, StreamCall,
 };
 pub use context::Context;
-pub use error::{Attempt, CallError, CallFailure};
+pub use error::{Attempt, CallError};
+pub use failure::CallFailure;
 pub use fault::{Fault, RemoteError};
 pub use incoming::In;
 pub use message::{Receive, Transmit};

@@ -1,7 +1,8 @@
 //! The typed stream that goes out: input on the caller's side, items on the handler's.
 
 use crate::context;
-use crate::error::{CallError, CallFailure, Subject};
+use crate::error::{CallError, Subject};
+use crate::failure::CallFailure;
 use crate::message::Transmit;
 use bytes::Bytes;
 use futures_core::Stream;

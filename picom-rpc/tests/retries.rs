@@ -562,3 +562,48 @@ async fn a_service_that_is_not_called_any_more_is_not_watched_any_more() {
     assert!(client.status().is_empty());
     assert_eq!(client.fetch::<String>("s", "who", &()).await.unwrap(), "one");
 }
+
+#[tokio::test]
+async fn a_process_that_took_over_an_address_is_not_called_for_its_predecessor() {
+    let memory = InMemory::new();
+    memory.serve("other", who("stranger")).await.unwrap();
+    // A stale entry says that an instance of "s" is at the address that "other" has now.
+    let stale = picom_discovery::Instance::at(service(), "memory", 1).native(1);
+    memory.registry().set(&service(), [stale]);
+    let client = memory.client().unwrap();
+    let error = client
+        .fetch::<String>("s", "who", &())
+        .retries(0)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error.failure(), CallFailure::Unreachable(_)),
+        "{error:?}"
+    );
+    assert_eq!(error.outcome(), Outcome::NeverSent);
+    assert!(format!("{error:?}").contains("wrong-peer"), "{error:?}");
+    assert_eq!(
+        client.fetch::<String>("other", "who", &()).await.unwrap(),
+        "stranger"
+    );
+}
+
+#[tokio::test]
+async fn another_process_of_the_same_service_at_a_reused_address_is_told_apart() {
+    let memory = InMemory::new();
+    memory.serve("s", who("new")).await.unwrap();
+    let mut stale = picom_discovery::Instance::at(service(), "memory", 1).native(1);
+    stale
+        .meta
+        .insert(picom_discovery::META_UUID.into(), "the process before".into());
+    let fresh = memory.registry().registrations()[0].id().to_owned();
+    assert!(memory.registry().remove(&service(), &fresh));
+    memory.registry().set(&service(), [stale]);
+    let client = memory.client().unwrap();
+    let error = client
+        .fetch::<String>("s", "who", &())
+        .retries(0)
+        .await
+        .unwrap_err();
+    assert!(format!("{error:?}").contains("wrong-peer"), "{error:?}");
+}

@@ -39,7 +39,7 @@
 //! | every default, with its reason | [`defaults`] |
 //!
 //! This crate wires and names; the work is done in `picom-rpc`, `picom-discovery`, `picom-transport` and `picom-codec`.
-//! Features: `dev-agent` adds [`Builder::dev`], an embedded stand-in for a Consul agent; `testing` adds services in memory.
+//! Features: `dev-agent` adds `Builder::dev`, an embedded stand-in for a Consul agent; `testing` adds services in memory.
 
 mod advertise;
 mod builder;

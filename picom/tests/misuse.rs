@@ -5,7 +5,8 @@ use picom::testing::InMemory;
 use picom::{Builder, ConfigError, ExposeError, Methods, MethodsError, Picom};
 use std::error::Error as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 fn methods() -> Methods {
     Methods::new().unary("double", |n: i64| async move { Ok(2 * n) })

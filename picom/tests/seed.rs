@@ -6,8 +6,9 @@ use picom::dev_agent::{DevAgent, DevAgentConfig};
 use picom::{Builder, CallFailure, In, Methods, Out, Outcome, Picom};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 #[derive(Serialize, Deserialize)]
 struct Add {
@@ -112,6 +113,58 @@ async fn expose_returns_when_the_service_is_registered_and_accepts() {
     assert_eq!(status.server.unwrap().handlers_started, 1);
     service2.end().await;
     service1.end().await;
+}
+
+/// The original asked Consul for each call; this one watches.
+#[tokio::test]
+async fn calls_do_not_ask_consul() {
+    let agent = agent().await;
+    let service1 = service("service1", &agent).build().unwrap();
+    service1.expose(math()).await.unwrap();
+    let service2 = service("service2", &agent).build().unwrap();
+    let add = || service2.fetch::<i64>("service1", "add", &Add { a: 2, b: 5 });
+    add().await.unwrap();
+    let before = agent.counters().requests;
+    for _ in 0..500 {
+        assert_eq!(add().await.unwrap(), 7);
+    }
+    let asked = agent.counters().requests - before;
+    assert!(asked < 10, "{asked} requests while 500 calls were made");
+    service2.end().await;
+    service1.end().await;
+}
+
+/// What a registration says, beside name and address.
+#[tokio::test]
+async fn the_registration_tells_the_protocol_and_the_process() {
+    let world = picom::testing::InMemory::new();
+    let builder = Picom::builder("service1")
+        .in_memory(&world)
+        .tag("blue")
+        .meta("rack", "7")
+        .weight(3);
+    let service1 = builder
+        .ttl(Duration::from_secs(12))
+        .keep_accepting(Duration::ZERO)
+        .build()
+        .unwrap();
+    service1.expose(math()).await.unwrap();
+    let registrations = world.registry().registrations();
+    let registration = &registrations[0];
+    let process = registration.meta()["picom-instance"].clone();
+    assert_eq!(registration.meta()["picom"], "1");
+    assert_eq!(registration.id(), format!("service1-{process}"));
+    assert_eq!(
+        (registration.meta()["rack"].as_str(), registration.tags()),
+        ("7", &["blue".to_owned()][..])
+    );
+    assert_eq!(
+        (registration.weight(), registration.ttl()),
+        (3, Duration::from_secs(12))
+    );
+    assert_eq!(service1.status().registration.as_deref(), Some(registration.id()));
+    service1.end().await;
+    assert!(world.registry().registrations().is_empty());
 }
 
 /// `picom.stream({service, cmd}, args, stream)`

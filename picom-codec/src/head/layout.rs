@@ -5,10 +5,11 @@ use super::bounds::{
     EXTENSIONS_LIMITS, MAX_CREDIT, MAX_EXTENSIONS, MAX_FAULT_NAME, MAX_ITEMS, MAX_METADATA, MAX_PEER_NAME,
     MAX_TEXT, METADATA_LIMITS, MIN_LIMIT, NIL,
 };
-use crate::canonical::{Reader, Sink};
+use crate::canonical::{Read, Reader, Sink};
 use crate::scan::scan_prefix;
-use crate::{Code, Fault, Frame, Goaway, HeadError, HeadFault, Hello, Method, Open, ScanError, StreamId};
+use crate::{Code, Fault, Frame, FrameError, Goaway, HeadFault, Hello, Method, Open, StreamId};
 use bytes::Bytes;
+use std::cmp::Ordering;
 use std::ops::Range;
 
 const FLAG_IDEMPOTENT: u64 = 1;
@@ -40,228 +41,229 @@ const KINDS: [(&str, u32); 17] = [
 
 /// Reads the frame in `payload`. `take` is asked once for the range of the body, if the kind has one, when everything
 /// before it is known to be right.
-pub(crate) fn parse(payload: &[u8], take: impl FnOnce(Range<usize>) -> Bytes) -> Result<Frame, HeadError> {
-    if payload.is_empty() {
-        return Err(Reader::error(0, HeadFault::Empty));
-    }
-    let mut head = Reader::new(payload);
-    let found = head.array("array of the frame")?;
-    let kind_at = head.at();
-    if found == 0 {
-        return Err(Reader::error(kind_at, HeadFault::Truncated { element: "kind" }));
-    }
-    let kind = head.uint("kind")?;
-    let Some(&(name, expected)) = usize::try_from(kind).ok().and_then(|kind| KINDS.get(kind)) else {
-        return match u8::try_from(kind) {
-            Ok(kind @ 32..=63) => Ok(Frame::Ignored { kind }),
-            _ => Err(Reader::error(kind_at, HeadFault::UnknownKind { kind })),
-        };
-    };
-    if found != expected {
-        return Err(Reader::error(
-            0,
-            HeadFault::WrongCount {
-                kind: name,
-                expected,
-                found,
-            },
-        ));
-    }
-
-    // A body is one value, which takes a byte at least.
-    let rest = |head: &Reader<'_>, element| match head.at() {
-        at if at < payload.len() => Ok(at..payload.len()),
-        at => Err(Reader::error(at, HeadFault::Truncated { element })),
-    };
-    let frame = match kind {
-        0 => Frame::Hello(parse_hello(&mut head)?),
-        1 | 2 => {
-            let stream = stream(&mut head)?;
-            let method_at = head.at();
-            let method = head.text(1, Method::MAX_LEN, "method")?;
-            let method = Method::new(method)
-                .map_err(|_| Reader::error(method_at, HeadFault::Truncated { element: "method" }))?;
-            let micros_left = head.optional_uint("µs left")?;
-            let flags = head.uint("flags")?;
-            let metadata = match head.nil() {
-                true => None,
-                false => {
-                    let check = |bytes: &[u8]| scan_prefix(bytes, &METADATA_LIMITS);
-                    Some(Bytes::copy_from_slice(head.map(
-                        MAX_METADATA,
-                        "metadata",
-                        check,
-                    )?))
-                }
-            };
-            let args = rest(&head, "args")?;
-            let args_follow = flags & FLAG_ARGS_FOLLOW != 0;
-            if args_follow && head.rest() != NIL {
-                let found = head.rest().first().copied().unwrap_or_default();
-                let fault = HeadFault::WrongType {
-                    element: "args",
-                    expected: "nil, for parts follow",
-                    found,
-                };
-                return Err(Reader::error(head.at(), fault));
-            }
-            let open = Open {
-                stream,
-                method,
-                micros_left,
-                idempotent: flags & FLAG_IDEMPOTENT != 0,
-                args_follow,
-                metadata,
-                args: take(args),
-            };
-            return Ok(if kind == 1 {
-                Frame::Open(open)
-            } else {
-                Frame::Call(open)
-            });
+///
+/// Always a frame, or an error: `Option` is what decoders return, and a frame is put there without being moved again.
+pub(crate) fn parse(
+    payload: &[u8],
+    take: impl FnOnce(Range<usize>) -> Bytes,
+) -> Result<Option<Frame>, FrameError> {
+    let head = &mut Reader::new(payload);
+    match kind(head)? {
+        0 => {
+            let hello = hello(head)?;
+            head.end()?;
+            Ok(Some(Frame::Hello(hello)))
         }
+        1 => Ok(Some(Frame::Open(open(head, take)?))),
+        2 => Ok(Some(Frame::Call(open(head, take)?))),
         3 => {
-            let stream = stream(&mut head)?;
-            return Ok(Frame::Data {
+            let stream = stream(head)?;
+            let body = head.body("message")?;
+            Ok(Some(Frame::Data {
                 stream,
-                body: take(rest(&head, "message")?),
-            });
+                body: take(body),
+            }))
         }
         4 => {
-            let stream = stream(&mut head)?;
-            return Ok(Frame::Last {
+            let stream = stream(head)?;
+            let body = head.body("message")?;
+            Ok(Some(Frame::Last {
                 stream,
-                body: take(rest(&head, "message")?),
-            });
+                body: take(body),
+            }))
         }
         5 => {
-            let stream = stream(&mut head)?;
+            let stream = stream(head)?;
             let total = head.optional_uint("total length")?;
             let end = head.bool("end")?;
-            let bin_at = head.at();
-            let len = head.bin("fragment")?;
-            let body = head.at()..payload.len();
-            if len > body.len() as u64 {
-                return Err(Reader::error(
-                    bin_at,
-                    HeadFault::Truncated { element: "fragment" },
-                ));
-            }
-            if len < body.len() as u64 {
-                let end = head.at() + len as usize;
-                return Err(Reader::error(
-                    end,
-                    HeadFault::Trailing {
-                        left: payload.len() - end,
-                    },
-                ));
-            }
-            return Ok(Frame::Part {
+            let body = fragment(head, payload.len())?;
+            Ok(Some(Frame::Part {
                 stream,
                 total,
                 end,
                 body: take(body),
-            });
+            }))
         }
         6 => {
-            let stream = stream(&mut head)?;
-            let array_at = head.at();
-            let count = head.array("messages")?;
-            if count == 0 || count > MAX_ITEMS {
-                let (found, highest) = (u64::from(count), u64::from(MAX_ITEMS));
-                let fault = HeadFault::OutOfRange {
-                    element: "number of messages",
-                    found,
-                    lowest: 1,
-                    highest,
-                };
-                return Err(Reader::error(array_at, fault));
-            }
-            return Ok(Frame::Items {
+            let stream = stream(head)?;
+            let count = head.array_in(1, MAX_ITEMS, "messages")?;
+            let body = head.body("messages")?;
+            Ok(Some(Frame::Items {
                 stream,
                 count,
-                body: take(rest(&head, "messages")?),
-            });
+                body: take(body),
+            }))
         }
-        7 => Frame::End {
-            stream: stream(&mut head)?,
-        },
-        8 => {
-            let stream = stream(&mut head)?;
-            let code = code(&mut head)?;
-            let flags = head.uint("flags")?;
-            let delay_ms = head.optional_uint("suggested delay")?;
-            let text = head.text(0, MAX_TEXT, "text")?.to_owned();
-            let name = match head.nil() {
-                true => None,
-                false => Some(head.text(0, MAX_FAULT_NAME, "name")?.to_owned()),
-            };
-            let details = rest(&head, "details")?;
-            return Ok(Frame::Fault(Fault {
-                stream,
-                code,
-                started: flags & FLAG_STARTED != 0,
-                do_not_retry: flags & FLAG_DO_NOT_RETRY != 0,
-                delay_ms,
-                text,
-                name,
-                details: take(details),
-            }));
+        7 => {
+            let stream = stream(head)?;
+            head.end()?;
+            Ok(Some(Frame::End { stream }))
         }
-        9 => Frame::Reset {
-            stream: stream(&mut head)?,
-            code: code(&mut head)?,
-        },
-        10 => Frame::Stop {
-            stream: stream(&mut head)?,
-            code: code(&mut head)?,
-        },
+        8 => Ok(Some(Frame::Fault(fault(head, take)?))),
+        9 => {
+            let (stream, code) = (stream(head)?, code(head)?);
+            head.end()?;
+            Ok(Some(Frame::Reset { stream, code }))
+        }
+        10 => {
+            let (stream, code) = (stream(head)?, code(head)?);
+            head.end()?;
+            Ok(Some(Frame::Stop { stream, code }))
+        }
         11 => {
-            let stream = stream(&mut head)?;
-            Frame::Credit {
-                stream,
-                bytes: head.uint_in(1, MAX_CREDIT.into(), "credit")? as u32,
-            }
+            let stream = stream(head)?;
+            let bytes = head.uint_in(1, MAX_CREDIT.into(), "credit")? as u32;
+            head.end()?;
+            Ok(Some(Frame::Credit { stream, bytes }))
         }
-        12 => Frame::Ping {
-            token: head.uint("token")?,
-        },
-        13 => Frame::Pong {
-            token: head.uint("token")?,
-        },
-        14 => Frame::Drain {
-            grace_ms: head.uint("grace")?,
-        },
-        15 => Frame::DrainAck {
-            last: last_stream(&mut head)?,
-        },
+        12 => {
+            let token = head.uint("token")?;
+            head.end()?;
+            Ok(Some(Frame::Ping { token }))
+        }
+        13 => {
+            let token = head.uint("token")?;
+            head.end()?;
+            Ok(Some(Frame::Pong { token }))
+        }
+        14 => {
+            let grace_ms = head.uint("grace")?;
+            head.end()?;
+            Ok(Some(Frame::Drain { grace_ms }))
+        }
+        15 => {
+            let last = last_stream(head)?;
+            head.end()?;
+            Ok(Some(Frame::DrainAck { last }))
+        }
         16 => {
-            let last = last_stream(&mut head)?;
-            let code = code(&mut head)?;
-            Frame::Goaway(Goaway {
-                last,
-                code,
-                text: head.text(0, MAX_TEXT, "text")?.to_owned(),
-            })
+            let (last, code) = (last_stream(head)?, code(head)?);
+            let text = head.text(0, MAX_TEXT, "text")?.to_owned();
+            head.end()?;
+            Ok(Some(Frame::Goaway(Goaway { last, code, text })))
         }
-        // `KINDS` has no further entry.
-        _ => return Err(Reader::error(kind_at, HeadFault::UnknownKind { kind })),
-    };
-    match head.rest().len() {
-        0 => Ok(frame),
-        left => Err(Reader::error(head.at(), HeadFault::Trailing { left })),
+        // `kind` lets no others through. Whatever it holds is skipped.
+        kind => Ok(Some(Frame::Ignored { kind })),
     }
 }
 
-fn parse_hello(head: &mut Reader<'_>) -> Result<Hello, HeadError> {
+/// Reads the array's header and the kind, and checks that they agree.
+#[inline]
+fn kind(head: &mut Reader<'_>) -> Read<u8> {
+    if head.rest().is_empty() {
+        return Err(Reader::error(0, HeadFault::Empty));
+    }
+    let found = head.array("array of the frame")?;
+    let offset = head.at();
+    if found == 0 {
+        return Err(Reader::error(offset, HeadFault::Truncated { element: "kind" }));
+    }
+    let kind = head.uint("kind")?;
+    match usize::try_from(kind).ok().and_then(|kind| KINDS.get(kind)) {
+        Some(&(_, expected)) if found == expected => Ok(kind as u8),
+        Some(&(kind, expected)) => Err(Reader::error(
+            0,
+            HeadFault::WrongCount {
+                kind,
+                expected,
+                found,
+            },
+        )),
+        None if (32..=63).contains(&kind) => Ok(kind as u8),
+        None => Err(Reader::error(offset, HeadFault::UnknownKind { kind })),
+    }
+}
+
+#[inline]
+fn open(head: &mut Reader<'_>, take: impl FnOnce(Range<usize>) -> Bytes) -> Read<Open> {
+    let stream = stream(head)?;
+    let method_at = head.at();
+    let method = Method::new(head.text(1, Method::MAX_LEN, "method")?)
+        .map_err(|_| Reader::error(method_at, HeadFault::Truncated { element: "method" }))?;
+    let micros_left = head.optional_uint("µs left")?;
+    let flags = head.uint("flags")?;
+    let metadata = match head.nil() {
+        true => None,
+        false => {
+            let check = |bytes: &[u8]| scan_prefix(bytes, &METADATA_LIMITS);
+            Some(Bytes::copy_from_slice(head.map(
+                MAX_METADATA,
+                "metadata",
+                check,
+            )?))
+        }
+    };
+    let args = head.body("args")?;
+    let args_follow = flags & FLAG_ARGS_FOLLOW != 0;
+    if args_follow && head.rest() != NIL {
+        let found = head.rest().first().copied().unwrap_or_default();
+        let fault = HeadFault::WrongType {
+            element: "args",
+            expected: "nil, for parts follow",
+            found,
+        };
+        return Err(Reader::error(args.start, fault));
+    }
+    let idempotent = flags & FLAG_IDEMPOTENT != 0;
+    Ok(Open {
+        stream,
+        method,
+        micros_left,
+        idempotent,
+        args_follow,
+        metadata,
+        args: take(args),
+    })
+}
+
+/// The content of a part's `bin`, which must end with the payload, `end`.
+#[inline]
+fn fragment(head: &mut Reader<'_>, end: usize) -> Read<Range<usize>> {
+    let offset = head.at();
+    let len = head.bin("fragment")?;
+    let body = head.at()..end;
+    match len.cmp(&(body.len() as u64)) {
+        Ordering::Equal => Ok(body),
+        Ordering::Greater => Err(Reader::error(
+            offset,
+            HeadFault::Truncated { element: "fragment" },
+        )),
+        Ordering::Less => {
+            let left = body.len() - len as usize;
+            Err(Reader::error(end - left, HeadFault::Trailing { left }))
+        }
+    }
+}
+
+fn fault(head: &mut Reader<'_>, take: impl FnOnce(Range<usize>) -> Bytes) -> Read<Fault> {
+    let (stream, code) = (stream(head)?, code(head)?);
+    let flags = head.uint("flags")?;
+    let delay_ms = head.optional_uint("suggested delay")?;
+    let text = head.text(0, MAX_TEXT, "text")?.to_owned();
+    let name = optional_text(head, MAX_FAULT_NAME, "name")?;
+    let details = head.body("details")?;
+    let (started, do_not_retry) = (flags & FLAG_STARTED != 0, flags & FLAG_DO_NOT_RETRY != 0);
+    Ok(Fault {
+        stream,
+        code,
+        started,
+        do_not_retry,
+        delay_ms,
+        text,
+        name,
+        details: take(details),
+    })
+}
+
+fn hello(head: &mut Reader<'_>) -> Read<Hello> {
     let word_at = head.at();
     if head.text(0, MAX_PEER_NAME, "protocol name")? != "picom" {
         return Err(Reader::error(word_at, HeadFault::NotPicom));
     }
     let min_version = head.uint_in(1, u16::MAX.into(), "lowest version")?;
     let max_version = head.uint_in(min_version, u16::MAX.into(), "highest version")?;
-    let service = peer_name(head, "service")?;
-    let instance = peer_name(head, "instance")?;
+    let service = optional_text(head, MAX_PEER_NAME, "service")?;
+    let instance = optional_text(head, MAX_PEER_NAME, "instance")?;
     let flags = head.uint("flags")?;
     let lowest = u64::from(MIN_LIMIT);
     let hello = Hello {
@@ -276,35 +278,33 @@ fn parse_hello(head: &mut Reader<'_>) -> Result<Hello, HeadError> {
         stream_limit: head.uint_in(0, u32::MAX.into(), "stream limit")? as u32,
         idle_ms: head.uint("idle")?,
     };
-    head.map(
-        MAX_EXTENSIONS,
-        "extensions",
-        |bytes: &[u8]| -> Result<usize, ScanError> { scan_prefix(bytes, &EXTENSIONS_LIMITS) },
-    )?;
+    head.map(MAX_EXTENSIONS, "extensions", |bytes: &[u8]| {
+        scan_prefix(bytes, &EXTENSIONS_LIMITS)
+    })?;
     Ok(hello)
 }
 
-fn peer_name(head: &mut Reader<'_>, element: &'static str) -> Result<Option<String>, HeadError> {
+fn optional_text(head: &mut Reader<'_>, longest: usize, element: &'static str) -> Read<Option<String>> {
     if head.nil() {
         Ok(None)
     } else {
-        Ok(Some(head.text(0, MAX_PEER_NAME, element)?.to_owned()))
+        Ok(Some(head.text(0, longest, element)?.to_owned()))
     }
 }
 
 #[inline]
-fn stream(head: &mut Reader<'_>) -> Result<StreamId, HeadError> {
+fn stream(head: &mut Reader<'_>) -> Read<StreamId> {
     head.uint_in(1, u64::MAX, "stream").map(StreamId::new)
 }
 
-fn last_stream(head: &mut Reader<'_>) -> Result<Option<StreamId>, HeadError> {
+fn last_stream(head: &mut Reader<'_>) -> Read<Option<StreamId>> {
     Ok(match head.uint("last stream")? {
         0 => None,
         id => Some(StreamId::new(id)),
     })
 }
 
-fn code(head: &mut Reader<'_>) -> Result<Code, HeadError> {
+fn code(head: &mut Reader<'_>) -> Read<Code> {
     head.uint_in(0, u16::MAX.into(), "code")
         .map(|code| Code(code as u16))
 }

@@ -1,4 +1,4 @@
-//! From bytes to a value: the scan, then one pass of the deserializer.
+//! From bytes to a value, in one pass that checks what the scan checks.
 
 use super::DecodeError;
 use super::deserializer::Decoder;
@@ -10,16 +10,31 @@ use serde::de::DeserializeOwned;
 /// Decodes `message`, which must be exactly one value within `limits`, as a `T`. A [`Blob`](crate::Blob) in it shares the
 /// message's memory.
 ///
-/// Nothing in `message` can make it panic or overflow the stack. What it allocates is bounded by `limits`: the scan has
-/// seen every value before any memory is reserved for it.
+/// The outcome is that of the [scan](scan::scan) followed by decoding: what does not pass the scan is refused with the
+/// scan's error, whatever the type. (Both happen in one pass, which is the faster the smaller the message; only when it
+/// fails does the scan run by itself, to tell a bad message from one of another type.)
+///
+/// Nothing in `message` can make it panic or overflow the stack. What it allocates is bounded by `limits`: no memory is
+/// reserved for values before it is known that there are bytes for them.
 pub fn decode<T: DeserializeOwned>(message: &Bytes, limits: &Limits) -> Result<T, DecodeError> {
-    scan::scan(message, limits)?;
-    Decoder::new(message, Some(message)).finish()
+    Decoder::new(message, Some(message), limits)
+        .finish()
+        .map_err(|error| judge(error, message, limits))
 }
 
 /// Decodes `message` as a `T` that may borrow texts and bytes from it. As [`decode`] in all else, except that a
 /// [`Blob`](crate::Blob) is copied.
 pub fn decode_slice<'de, T: Deserialize<'de>>(message: &'de [u8], limits: &Limits) -> Result<T, DecodeError> {
-    scan::scan(message, limits)?;
-    Decoder::new(message, None).finish()
+    Decoder::new(message, None, limits)
+        .finish()
+        .map_err(|error| judge(error, message, limits))
+}
+
+/// Whether it is the message that is at fault, or only the type.
+#[cold]
+fn judge(error: DecodeError, message: &[u8], limits: &Limits) -> DecodeError {
+    match scan::scan(message, limits) {
+        Ok(()) => error,
+        Err(malformed) => malformed.into(),
+    }
 }

@@ -1,5 +1,5 @@
-//! serde's deserializer over a scanned message. It relies on the scan for speed only: a message that was not scanned ends
-//! in an error, not in a panic.
+//! serde's deserializer over a message. It checks what the scan checks, while it reads: lengths against the bytes left, the
+//! depth, and at each header the number of values, before anything is reserved for them.
 
 use super::ext::ExtDeserializer;
 use super::token::{Token, Tokens, unexpected};
@@ -9,6 +9,7 @@ use crate::{Limits, ScanError, scan};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use std::marker::PhantomData;
 use std::slice;
 
 /// How deep the calls of a type's `Deserialize` may nest. Every array, map, enum, newtype and `Some` counts, so that
@@ -19,42 +20,66 @@ const BUDGET: u8 = Limits::MAX_DEPTH;
 const EMPTY_ARRAY: u8 = 0x90;
 const EMPTY_MAP: u8 = 0x80;
 
-/// Reads a message from the front.
+/// Reads a message from the front, checking as it goes.
 pub(super) struct Decoder<'de> {
     tokens: Tokens<'de>,
+    /// How many levels are left of [`BUDGET`].
     budget: u8,
-    /// The message as a whole, for [`Blob`](super::Blob)s to share.
-    message: Option<&'de Bytes>,
+    /// How many arrays and maps are left of [`Limits::depth`].
+    levels: u8,
     /// Some element did not decode. If its type goes on as if nothing were, the rest would be read from the wrong place.
     failed: bool,
+    /// How many values the headers read so far announce, with the message itself.
+    announced: u64,
+    /// How many there may be: [`Limits::nodes`], and no more than the message has bytes, for each takes one at least.
+    most: u64,
+    /// The message as a whole, for [`Blob`](super::Blob)s to share.
+    message: Option<&'de Bytes>,
 }
 
 impl<'de> Decoder<'de> {
-    pub(super) fn new(bytes: &'de [u8], message: Option<&'de Bytes>) -> Self {
+    pub(super) fn new(bytes: &'de [u8], message: Option<&'de Bytes>, limits: &Limits) -> Self {
         Decoder {
             tokens: Tokens::new(bytes),
             budget: BUDGET,
-            message,
+            levels: limits.depth(),
             failed: false,
+            announced: 1,
+            most: u64::from(limits.nodes()).min(bytes.len() as u64),
+            message,
         }
     }
 
     /// Decodes the whole message.
+    #[inline]
     pub(super) fn finish<T: Deserialize<'de>>(mut self) -> Result<T, DecodeError> {
-        let value = T::deserialize(&mut self).map_err(|error| error.at(0))?;
+        let value = self.element(PhantomData)?;
         if self.failed {
-            return Err(DecodeError::new(
-                0,
-                DecodeFault::Other("the type hid an error within it".to_owned()),
-            ));
+            let hidden = DecodeFault::Other("the type hid an error within it".to_owned());
+            return Err(DecodeError::new(0, hidden));
         }
         match self.tokens.rest().len() {
             0 => Ok(value),
             left => Err(ScanError::Trailing {
-                offset: self.tokens.at,
+                offset: self.tokens.at(),
                 left,
             }
             .into()),
+        }
+    }
+
+    /// Decodes the value that begins here.
+    #[inline]
+    pub(super) fn element<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, DecodeError> {
+        let start = self.tokens.at();
+        match seed.deserialize(&mut *self) {
+            Ok(value) if self.tokens.at() > start => Ok(value),
+            result => {
+                self.failed = true;
+                let unread =
+                    || DecodeFault::Other("the type did not read the value meant for it".to_owned()).into();
+                Err(result.err().unwrap_or_else(unread).at(start))
+            }
         }
     }
 
@@ -66,7 +91,7 @@ impl<'de> Decoder<'de> {
     ) -> Result<T, DecodeError> {
         let Some(left) = self.budget.checked_sub(1) else {
             return Err(DecodeError::new(
-                self.tokens.at,
+                self.tokens.at(),
                 DecodeFault::TooDeep { limit: BUDGET },
             ));
         };
@@ -76,22 +101,38 @@ impl<'de> Decoder<'de> {
         value
     }
 
-    /// Decodes the element that begins here.
+    /// Runs `visit` within an array or map that announces `values`.
     #[inline]
-    pub(super) fn element<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, DecodeError> {
-        let start = self.tokens.at;
-        match seed.deserialize(&mut *self) {
-            Ok(value) => Ok(value),
-            Err(error) => {
-                self.failed = true;
-                Err(error.at(start))
-            }
+    fn enter<T>(
+        &mut self,
+        values: u64,
+        visit: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        self.announced += values;
+        if self.announced > self.most || self.levels == 0 {
+            return Err(self.over());
         }
+        self.levels -= 1;
+        let value = self.nest(visit);
+        self.levels += 1;
+        value
+    }
+
+    /// What the scan would have said at the last header; [`decode`](super::decode) asks it for the exact place.
+    #[cold]
+    fn over(&self) -> DecodeError {
+        let (offset, limit) = (self.tokens.at(), self.most as u32);
+        ScanError::TooManyNodes {
+            offset,
+            announced: self.announced,
+            limit,
+        }
+        .into()
     }
 
     #[inline]
     fn visit_array<V: Visitor<'de>>(&mut self, len: u32, visitor: V) -> Result<V::Value, DecodeError> {
-        self.nest(|decoder| {
+        self.enter(len.into(), |decoder| {
             let mut elements = Elements { decoder, left: len };
             let value = visitor.visit_seq(&mut elements)?;
             elements.all_read(value)
@@ -100,7 +141,7 @@ impl<'de> Decoder<'de> {
 
     #[inline]
     fn visit_map<V: Visitor<'de>>(&mut self, len: u32, visitor: V) -> Result<V::Value, DecodeError> {
-        self.nest(|decoder| {
+        self.enter(2 * u64::from(len), |decoder| {
             let mut entries = Elements { decoder, left: len };
             let value = visitor.visit_map(&mut entries)?;
             entries.all_read(value)
@@ -162,10 +203,13 @@ impl<'de> Decoder<'de> {
 
     /// Passes over one value.
     fn skip(&mut self) -> Result<(), DecodeError> {
-        let limits = Limits::new(Limits::MAX_DEPTH, u32::MAX);
-        let len =
-            scan::scan_prefix(self.tokens.rest(), &limits).map_err(|error| error.shifted(self.tokens.at))?;
-        self.tokens.at += len;
+        // The value itself was announced by what is around it.
+        let left = self.most.saturating_sub(self.announced) + 1;
+        let limits = Limits::new(self.levels, u32::try_from(left).unwrap_or(u32::MAX));
+        let skipped =
+            scan::walk(self.tokens.rest(), &limits).map_err(|error| error.shifted(self.tokens.at()))?;
+        self.announced += skipped.values - 1;
+        self.tokens.pass(skipped.len);
         Ok(())
     }
 }
@@ -175,16 +219,15 @@ macro_rules! signed_numbers {
     ($($method:ident)*) => {$(
         #[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-            if let Some(value) = self.tokens.small_uint() {
-                return visitor.visit_i64(value.into());
-            }
-            match self.tokens.token()? {
-                Token::Uint(value) => match i64::try_from(value) {
+            match self.tokens.uint() {
+                Some(value) => match i64::try_from(value) {
                     Ok(value) => visitor.visit_i64(value),
                     Err(_) => visitor.visit_u64(value),
                 },
-                Token::Negative(value) => visitor.visit_i64(value),
-                token => self.visit(token, visitor),
+                None => match self.tokens.token()? {
+                    Token::Uint(value) if i64::try_from(value).is_ok() => visitor.visit_i64(value as i64),
+                    token => self.visit(token, visitor),
+                },
             }
         }
     )*};
@@ -194,12 +237,9 @@ macro_rules! unsigned_numbers {
     ($($method:ident)*) => {$(
         #[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-            if let Some(value) = self.tokens.small_uint() {
-                return visitor.visit_u64(value.into());
-            }
-            match self.tokens.token()? {
-                Token::Uint(value) => visitor.visit_u64(value),
-                token => self.visit(token, visitor),
+            match self.tokens.uint() {
+                Some(value) => visitor.visit_u64(value),
+                None => self.deserialize_any(visitor),
             }
         }
     )*};
@@ -251,9 +291,9 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
 
     #[inline]
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        match self.tokens.token()? {
-            Token::Bool(value) => visitor.visit_bool(value),
-            token => self.visit(token, visitor),
+        match self.tokens.bool() {
+            Some(value) => visitor.visit_bool(value),
+            None => self.deserialize_any(visitor),
         }
     }
 
@@ -265,10 +305,9 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     /// Integers too: some languages write whole floats as such.
     #[inline]
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        match self.tokens.token()? {
-            Token::F64(value) => visitor.visit_f64(value),
-            Token::F32(value) => visitor.visit_f32(value),
-            token => self.visit(token, visitor),
+        match self.tokens.double() {
+            Some(value) => visitor.visit_f64(value),
+            None => self.deserialize_any(visitor),
         }
     }
 
@@ -278,8 +317,8 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
 
     #[inline]
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        let start = self.tokens.at;
-        let bytes = match self.tokens.small_str() {
+        let start = self.tokens.at();
+        let bytes = match self.tokens.text() {
             Some(bytes) => bytes,
             None => match self.tokens.token()? {
                 Token::Str(bytes) => bytes,
@@ -312,8 +351,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
 
     #[inline]
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        if self.tokens.peek()? == 0xc0 {
-            self.tokens.at += 1;
+        if self.tokens.nil() {
             return visitor.visit_none();
         }
         self.nest(|decoder| visitor.visit_some(decoder))
@@ -348,11 +386,11 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         if name == BLOB
             && let Some(message) = self.message
         {
-            let start = self.tokens.at;
+            let start = self.tokens;
             if let Token::Bin(bytes) | Token::Str(bytes) = self.tokens.token()? {
                 return blob::hand_over(message, bytes, visitor);
             }
-            self.tokens.at = start;
+            self.tokens = start;
         }
         self.nest(|decoder| visitor.visit_newtype_struct(decoder))
     }
@@ -404,13 +442,13 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         _variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        let start = self.tokens.at;
+        let start = self.tokens;
         match self.tokens.token()? {
             Token::Str(_) | Token::Bin(_) | Token::Uint(_) => {
-                self.tokens.at = start;
+                self.tokens = start;
                 self.nest(|decoder| visitor.visit_enum(UnitVariant(decoder)))
             }
-            Token::Map(1) => self.nest(|decoder| visitor.visit_enum(DataVariant(decoder))),
+            Token::Map(1) => self.enter(2, |decoder| visitor.visit_enum(DataVariant(decoder))),
             Token::Map(len) => Err(Error::invalid_length(
                 len as usize,
                 &"an enum as a map of one entry",
@@ -445,7 +483,7 @@ impl Elements<'_, '_> {
         match self.left {
             0 => Ok(value),
             left => Err(DecodeError::new(
-                self.decoder.tokens.at,
+                self.decoder.tokens.at(),
                 DecodeFault::LeftOver { left },
             )),
         }
@@ -469,7 +507,7 @@ impl<'de> SeqAccess<'de> for &mut Elements<'_, 'de> {
 
     #[inline]
     fn size_hint(&self) -> Option<usize> {
-        // The scan saw that each has a byte at least.
+        // All that is announced was checked to be no more than the message has bytes.
         Some(self.left as usize)
     }
 }

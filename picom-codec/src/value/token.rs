@@ -20,151 +20,218 @@ pub(super) enum Token<'de> {
     Ext(i8, &'de [u8]),
 }
 
-/// The bytes of a message and how far they are read.
+/// The bytes of a message that are still to be read.
+#[derive(Clone, Copy)]
 pub(super) struct Tokens<'de> {
-    bytes: &'de [u8],
-    /// Where the next value begins.
-    pub(super) at: usize,
+    rest: &'de [u8],
+    /// The length of the whole message.
+    len: usize,
 }
 
 impl<'de> Tokens<'de> {
-    pub(super) fn new(bytes: &'de [u8]) -> Self {
-        Tokens { bytes, at: 0 }
+    pub(super) fn new(message: &'de [u8]) -> Self {
+        Tokens {
+            rest: message,
+            len: message.len(),
+        }
     }
 
     /// What has not been read.
+    #[inline]
     pub(super) fn rest(&self) -> &'de [u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
+        self.rest
+    }
+
+    /// Where the next value begins, in bytes from the first of the message.
+    #[inline]
+    pub(super) fn at(&self) -> usize {
+        self.len - self.rest.len()
     }
 
     #[cold]
     fn truncated(&self) -> DecodeError {
-        let left = self.bytes.len().saturating_sub(self.at);
+        let left = self.rest.len();
         ScanError::Truncated {
-            offset: self.at,
+            offset: self.at(),
             needed: left as u64 + 1,
             left,
         }
         .into()
     }
 
-    /// The first byte of the next value.
+    /// Passes over `len` bytes, which are there.
     #[inline]
-    pub(super) fn peek(&self) -> Result<u8, DecodeError> {
-        self.bytes.get(self.at).copied().ok_or_else(|| self.truncated())
+    pub(super) fn pass(&mut self, len: usize) {
+        self.rest = self.rest.get(len..).unwrap_or_default();
     }
 
-    /// `N` bytes behind the marker.
+    /// Whether the next value is nil; if so it is read.
     #[inline]
-    fn fixed<const N: usize>(&self) -> Result<[u8; N], DecodeError> {
-        let rest = self.bytes.get(self.at + 1..).unwrap_or_default();
-        rest.first_chunk().copied().ok_or_else(|| self.truncated())
-    }
-
-    /// `len` bytes from `skip` behind the marker on, and the place behind them.
-    #[inline]
-    fn data(&self, skip: usize, len: usize) -> Result<(&'de [u8], usize), DecodeError> {
-        let start = self.at + skip;
-        let end = start.saturating_add(len);
-        let data = self.bytes.get(start..end).ok_or_else(|| self.truncated())?;
-        Ok((data, end))
-    }
-
-    /// The next value if it is an integer of one byte from 0 on, the most frequent of all.
-    #[inline]
-    pub(super) fn small_uint(&mut self) -> Option<u8> {
-        let marker = self
-            .bytes
-            .get(self.at)
-            .copied()
-            .filter(|marker| *marker <= 0x7f)?;
-        self.at += 1;
-        Some(marker)
-    }
-
-    /// The next value if it is a text of up to 31 bytes.
-    #[inline]
-    pub(super) fn small_str(&mut self) -> Option<&'de [u8]> {
-        let (marker, rest) = self.rest().split_first()?;
-        let len = usize::from(marker ^ 0xa0);
-        if len > 31 {
-            return None;
+    pub(super) fn nil(&mut self) -> bool {
+        match self.rest {
+            [0xc0, rest @ ..] => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
         }
-        let text = rest.get(..len)?;
-        self.at += 1 + len;
+    }
+
+    // The next five are the values that messages are made of for the most part, each tried before `token`, which takes
+    // all. They are small enough to be inlined into the types that are decoded.
+
+    /// The next value if it is an integer from 0 on.
+    #[inline]
+    pub(super) fn uint(&mut self) -> Option<u64> {
+        match self.rest {
+            [small @ 0..=0x7f, rest @ ..] => {
+                self.rest = rest;
+                Some((*small).into())
+            }
+            _ => self.wide_uint(),
+        }
+    }
+
+    #[inline(never)]
+    fn wide_uint(&mut self) -> Option<u64> {
+        let (value, rest) = match self.rest {
+            [0xcc, a, rest @ ..] => (u64::from(*a), rest),
+            [0xcd, a, b, rest @ ..] => (u16::from_be_bytes([*a, *b]).into(), rest),
+            [0xce, a, b, c, d, rest @ ..] => (u32::from_be_bytes([*a, *b, *c, *d]).into(), rest),
+            [0xcf, a, b, c, d, e, f, g, h, rest @ ..] => {
+                (u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), rest)
+            }
+            _ => return None,
+        };
+        self.rest = rest;
+        Some(value)
+    }
+
+    /// The next value if it is a boolean.
+    #[inline]
+    pub(super) fn bool(&mut self) -> Option<bool> {
+        let [marker @ 0xc2..=0xc3, rest @ ..] = self.rest else {
+            return None;
+        };
+        self.rest = rest;
+        Some(*marker == 0xc3)
+    }
+
+    /// The next value if it is a double.
+    #[inline]
+    pub(super) fn double(&mut self) -> Option<f64> {
+        let [0xcb, a, b, c, d, e, f, g, h, rest @ ..] = self.rest else {
+            return None;
+        };
+        self.rest = rest;
+        Some(f64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]))
+    }
+
+    /// The next value if it is a text of up to 255 bytes.
+    #[inline]
+    pub(super) fn text(&mut self) -> Option<&'de [u8]> {
+        let (len, rest) = match self.rest {
+            [marker @ 0xa0..=0xbf, rest @ ..] => (marker & 0x1f, rest),
+            [0xd9, len, rest @ ..] => (*len, rest),
+            _ => return None,
+        };
+        let (text, rest) = rest.split_at_checked(len.into())?;
+        self.rest = rest;
         Some(text)
     }
 
-    /// The length of the next value if it is an array or map of up to 15 elements, as `base` says: its marker when empty.
+    /// The length of the next value if it is an array or map of up to 15 elements, as `empty` says: its marker without any.
     #[inline]
-    pub(super) fn small_container(&mut self, base: u8) -> Option<u32> {
-        let len = self.bytes.get(self.at)? ^ base;
+    pub(super) fn small_container(&mut self, empty: u8) -> Option<u32> {
+        let (marker, rest) = self.rest.split_first()?;
+        let len = marker ^ empty;
         if len > 15 {
             return None;
         }
-        self.at += 1;
+        self.rest = rest;
         Some(len.into())
     }
 
-    /// Reads the next value. Not inlined: those that matter have shorter ways above.
+    /// Reads the next value, whatever it is.
     #[inline(never)]
     pub(super) fn token(&mut self) -> Result<Token<'de>, DecodeError> {
-        let marker = self.peek()?;
-        let (token, end) = match marker {
-            0x00..=0x7f => (Token::Uint(u64::from(marker)), self.at + 1),
-            0xa0..=0xbf => {
-                let (data, end) = self.data(1, usize::from(marker & 0x1f))?;
-                (Token::Str(data), end)
-            }
-            0x80..=0x8f => (Token::Map(u32::from(marker & 0x0f)), self.at + 1),
-            0x90..=0x9f => (Token::Array(u32::from(marker & 0x0f)), self.at + 1),
-            0xe0..=0xff => (Token::Negative(i64::from(marker as i8)), self.at + 1),
-            0xc0 => (Token::Nil, self.at + 1),
-            0xc2 => (Token::Bool(false), self.at + 1),
-            0xc3 => (Token::Bool(true), self.at + 1),
-            0xcc => (Token::Uint(u64::from(self.fixed::<1>()?[0])), self.at + 2),
-            0xcd => (Token::Uint(u16::from_be_bytes(self.fixed()?).into()), self.at + 3),
-            0xce => (Token::Uint(u32::from_be_bytes(self.fixed()?).into()), self.at + 5),
-            0xcf => (Token::Uint(u64::from_be_bytes(self.fixed()?)), self.at + 9),
-            0xd0 => (signed(i8::from_be_bytes(self.fixed()?).into()), self.at + 2),
-            0xd1 => (signed(i16::from_be_bytes(self.fixed()?).into()), self.at + 3),
-            0xd2 => (signed(i32::from_be_bytes(self.fixed()?).into()), self.at + 5),
-            0xd3 => (signed(i64::from_be_bytes(self.fixed()?)), self.at + 9),
-            0xca => (Token::F32(f32::from_be_bytes(self.fixed()?)), self.at + 5),
-            0xcb => (Token::F64(f64::from_be_bytes(self.fixed()?)), self.at + 9),
-            _ => return self.long_token(marker),
+        let Some((&marker, rest)) = self.rest.split_first() else {
+            return Err(self.truncated());
         };
-        self.at = end;
+        let (token, rest) = match marker {
+            0x00..=0x7f => (Token::Uint(marker.into()), rest),
+            0xe0..=0xff => (Token::Negative((marker as i8).into()), rest),
+            0x80..=0x8f => (Token::Map((marker & 0x0f).into()), rest),
+            0x90..=0x9f => (Token::Array((marker & 0x0f).into()), rest),
+            0xa0..=0xbf => {
+                let (text, rest) = self.data(rest, (marker & 0x1f).into())?;
+                (Token::Str(text), rest)
+            }
+            0xc0 => (Token::Nil, rest),
+            0xc1 => return Err(ScanError::Reserved { offset: self.at() }.into()),
+            0xc2 => (Token::Bool(false), rest),
+            0xc3 => (Token::Bool(true), rest),
+            0xca => self.number(rest, |digits| Token::F32(f32::from_be_bytes(digits)))?,
+            0xcb => self.number(rest, |digits| Token::F64(f64::from_be_bytes(digits)))?,
+            0xcc => self.number(rest, |digits| Token::Uint(u8::from_be_bytes(digits).into()))?,
+            0xcd => self.number(rest, |digits| Token::Uint(u16::from_be_bytes(digits).into()))?,
+            0xce => self.number(rest, |digits| Token::Uint(u32::from_be_bytes(digits).into()))?,
+            0xcf => self.number(rest, |digits| Token::Uint(u64::from_be_bytes(digits)))?,
+            0xd0 => self.number(rest, |digits| signed(i8::from_be_bytes(digits).into()))?,
+            0xd1 => self.number(rest, |digits| signed(i16::from_be_bytes(digits).into()))?,
+            0xd2 => self.number(rest, |digits| signed(i32::from_be_bytes(digits).into()))?,
+            0xd3 => self.number(rest, |digits| signed(i64::from_be_bytes(digits)))?,
+            0xd4..=0xd8 => self.ext(rest, 1 << (marker - 0xd4))?,
+            0xc4..=0xc9 | 0xd9..=0xdf => self.long(marker, rest)?,
+        };
+        self.rest = rest;
         Ok(token)
     }
 
-    /// The tokens with a length behind the marker, and ext.
-    fn long_token(&mut self, marker: u8) -> Result<Token<'de>, DecodeError> {
-        let (len, width) = match marker {
-            0xc4 | 0xc7 | 0xd9 => (usize::from(self.fixed::<1>()?[0]), 2),
-            0xc5 | 0xc8 | 0xda | 0xdc | 0xde => (usize::from(u16::from_be_bytes(self.fixed()?)), 3),
-            0xc6 | 0xc9 | 0xdb | 0xdd | 0xdf => (u32::from_be_bytes(self.fixed()?) as usize, 5),
-            0xd4..=0xd8 => (1 << (marker - 0xd4), 1),
-            _ => return Err(ScanError::Reserved { offset: self.at }.into()),
-        };
-        let (token, end) = match marker {
-            0xdc | 0xdd => (Token::Array(len as u32), self.at + width),
-            0xde | 0xdf => (Token::Map(len as u32), self.at + width),
-            0xc4..=0xc6 => {
-                let (data, end) = self.data(width, len)?;
-                (Token::Bin(data), end)
+    /// The values with a length behind the marker.
+    fn long(&self, marker: u8, rest: &'de [u8]) -> Result<(Token<'de>, &'de [u8]), DecodeError> {
+        let (len, rest) = match marker {
+            0xc4 | 0xc7 | 0xd9 => self.number(rest, |digits| u8::from_be_bytes(digits).into())?,
+            0xc5 | 0xc8 | 0xda | 0xdc | 0xde => {
+                self.number(rest, |digits| u16::from_be_bytes(digits).into())?
             }
-            0xd9..=0xdb => {
-                let (data, end) = self.data(width, len)?;
-                (Token::Str(data), end)
-            }
-            _ => match self.data(width, len.saturating_add(1))? {
-                ([kind, data @ ..], end) => (Token::Ext(*kind as i8, data), end),
-                _ => return Err(self.truncated()),
-            },
+            _ => self.number(rest, u32::from_be_bytes)?,
         };
-        self.at = end;
-        Ok(token)
+        match marker {
+            0xdc | 0xdd => Ok((Token::Array(len), rest)),
+            0xde | 0xdf => Ok((Token::Map(len), rest)),
+            0xc7..=0xc9 => self.ext(rest, len as usize),
+            0xc4..=0xc6 => self
+                .data(rest, len as usize)
+                .map(|(data, rest)| (Token::Bin(data), rest)),
+            _ => self
+                .data(rest, len as usize)
+                .map(|(data, rest)| (Token::Str(data), rest)),
+        }
+    }
+
+    #[inline]
+    fn number<const N: usize, T>(
+        &self,
+        rest: &'de [u8],
+        read: impl FnOnce([u8; N]) -> T,
+    ) -> Result<(T, &'de [u8]), DecodeError> {
+        match rest.split_first_chunk() {
+            Some((digits, rest)) => Ok((read(*digits), rest)),
+            None => Err(self.truncated()),
+        }
+    }
+
+    #[inline]
+    fn data(&self, rest: &'de [u8], len: usize) -> Result<(&'de [u8], &'de [u8]), DecodeError> {
+        rest.split_at_checked(len).ok_or_else(|| self.truncated())
+    }
+
+    /// `len` bytes behind the type.
+    fn ext(&self, rest: &'de [u8], len: usize) -> Result<(Token<'de>, &'de [u8]), DecodeError> {
+        let ([kind], rest) = self.number(rest, |kind: [u8; 1]| kind)?;
+        let (data, rest) = self.data(rest, len)?;
+        Ok((Token::Ext(kind as i8, data), rest))
     }
 }
 

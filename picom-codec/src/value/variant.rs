@@ -3,6 +3,7 @@
 use super::DecodeError;
 use super::deserializer::Decoder;
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, Unexpected, VariantAccess, Visitor};
+use std::marker::PhantomData;
 
 /// A variant that is only its name or index.
 pub(super) struct UnitVariant<'a, 'de>(pub(super) &'a mut Decoder<'de>);
@@ -65,7 +66,7 @@ impl<'de> VariantAccess<'de> for DataVariant<'_, 'de> {
     type Error = DecodeError;
 
     fn unit_variant(self) -> Result<(), DecodeError> {
-        self.0.element(std::marker::PhantomData::<()>)
+        self.0.element(PhantomData::<()>)
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, DecodeError> {

@@ -76,7 +76,11 @@ impl DevAgent {
     }
 
     /// An agent without a port, a thread or a clock of its own: it lives on the caller's runtime, so that time may be
-    /// paused. It must be made within a runtime.
+    /// paused.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
     pub fn in_memory(config: DevAgentConfig) -> InMemoryAgent {
         let hub = Hub::new(&config);
         let time = tokio::spawn(hub.clone().keep_time());
@@ -145,6 +149,10 @@ impl InMemoryAgent {
     /// # Errors
     ///
     /// `ConnectionRefused` while the agent is [away](Faults::go_away).
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
     pub fn connect(&self) -> io::Result<DuplexStream> {
         let board = self.hub.0.faults.watch();
         if board.borrow().down {

@@ -260,7 +260,7 @@ impl Endpoints {
     }
 
     /// The endpoints to be dialed ahead of need, marked as being dialed.
-    pub(crate) fn to_dial(&mut self, now: Instant, random: &mut Random) -> Vec<Arc<Endpoint>> {
+    pub(crate) fn take_due(&mut self, now: Instant, random: &mut Random) -> Vec<Arc<Endpoint>> {
         if self.afterglow.is_some() {
             return Vec::new();
         }

@@ -6,7 +6,8 @@ use super::flight::Flight;
 use super::options::call_options;
 use super::pump::{Pump, PumpError};
 use super::reply::Collect;
-use crate::error::{CallError, CallFailure};
+use crate::error::CallError;
+use crate::failure::CallFailure;
 use futures_core::Stream;
 use picom_transport::StreamError;
 use serde::Serialize;
@@ -104,7 +105,7 @@ pub struct Fetching<C, E = CallError> {
 enum State {
     New(Setup),
     /// Something must be waited for: discovery, a dial, the pause before another attempt.
-    Opening(Pin<Box<dyn Future<Output = (Call, Result<Flight, CallError>)> + Send>>),
+    Opening(Pin<Box<dyn Future<Output = Opened> + Send>>),
     Flying(Call, Flight),
     Done,
 }
@@ -184,6 +185,8 @@ impl<C: Collect, E> Fetching<C, E> {
         }
     }
 }
+
+type Opened = (Call, Result<Flight, CallError>);
 
 /// How an attempt ended without a value.
 enum Landing {

@@ -29,7 +29,8 @@ pub use stream::{ReceiveCall, StreamCall};
 pub(crate) use stream::Reception;
 
 use crate::context::Context;
-use crate::error::{CallError, CallFailure, Subject};
+use crate::error::{CallError, Subject};
+use crate::failure::CallFailure;
 use crate::message::{Receive, Transmit};
 use call::{CallOptions, Goal, Setup};
 use picom_codec::{Method, value};

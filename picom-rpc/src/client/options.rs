@@ -5,7 +5,6 @@ macro_rules! call_options {
     () => {
         /// How long the call may take in all, its retries and its input included, from when it is first awaited. Within a
         /// handler the time its own caller left holds as well.
-        #[must_use]
         pub fn timeout(mut self, timeout: std::time::Duration) -> Self {
             self.setup.options.timeout = $crate::deadline::Timeout::After(timeout);
             self
@@ -13,7 +12,6 @@ macro_rules! call_options {
 
         /// No time-out of its own. Within a handler the time its own caller left still holds; see
         /// [`detached`](Self::detached).
-        #[must_use]
         pub fn no_timeout(mut self) -> Self {
             self.setup.options.timeout = $crate::deadline::Timeout::Never;
             self
@@ -21,7 +19,6 @@ macro_rules! call_options {
 
         /// Made within a handler, the call does not inherit the handler's deadline: for work that must be done even if
         /// nobody waits any more. Whoever drops the call still ends it.
-        #[must_use]
         pub fn detached(mut self) -> Self {
             self.setup.options.detached = true;
             self
@@ -29,7 +26,6 @@ macro_rules! call_options {
 
         /// The call may run more than once without harm: it is then repeated on another instance also when it is not known
         /// whether it ran, as far as the budget of retries goes.
-        #[must_use]
         pub fn idempotent(mut self) -> Self {
             self.setup.options.idempotent = true;
             self
@@ -37,14 +33,12 @@ macro_rules! call_options {
 
         /// Calls with the same key go to the same instance while that one can be called: for caches at the service.
         /// All clients agree which instance it is. Balancing by load plays no part then.
-        #[must_use]
         pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
             self.setup.options.key = Some($crate::client::ring::hash(key.as_ref()));
             self
         }
 
         /// What travels beside the arguments; replaces what was set before.
-        #[must_use]
         pub fn metadata(mut self, metadata: $crate::metadata::Metadata) -> Self {
             self.setup.options.metadata = metadata;
             self
@@ -52,14 +46,12 @@ macro_rules! call_options {
 
         /// Waits, as long as the call may take, until there is an instance that can be reached, instead of failing at once
         /// when the service is down.
-        #[must_use]
         pub fn wait_for_ready(mut self) -> Self {
             self.setup.options.wait_for_ready = true;
             self
         }
 
         /// Attempts behind the first; 0 is none. Else the client's setting holds.
-        #[must_use]
         pub fn retries(mut self, retries: u32) -> Self {
             self.setup.options.retries = Some(retries);
             self

@@ -2,7 +2,7 @@
 //! here, once.
 
 use super::config::ClientConfig;
-use crate::error::CallFailure;
+use crate::failure::CallFailure;
 use crate::message::Receive;
 use bytes::Bytes;
 use picom_codec::value;

@@ -384,7 +384,7 @@ impl Service {
             let gone = state.endpoints.expire(now);
             let warm = now.saturating_duration_since(state.last_used) < KEEP_WARM;
             let dials = if warm {
-                state.endpoints.to_dial(now, &mut state.random)
+                state.endpoints.take_due(now, &mut state.random)
             } else {
                 Vec::new()
             };

@@ -169,12 +169,18 @@ impl Server {
         registration: Registration,
         on_unavailable: OnUnavailable,
     ) -> Result<(), RegisterError> {
-        let listener = self.inner.listener().as_ref().cloned();
-        let within = registration.ttl();
-        let registration = match listener {
-            Some(listener) => registration.with_alive(AliveProbe::new(move || listener.is_alive(within))),
-            None => registration,
+        // Weak: who keeps the registration must not keep the listening socket.
+        let (inner, within) = (Arc::downgrade(&self.inner), registration.ttl());
+        let goes_round = move || {
+            let inner = inner.upgrade();
+            inner.is_some_and(|inner| {
+                inner
+                    .listener()
+                    .as_ref()
+                    .is_some_and(|listener| listener.is_alive(within))
+            })
         };
+        let registration = registration.with_alive(AliveProbe::new(goes_round));
         let lease = discovery.register(registration, on_unavailable).await?;
         let late = {
             let mut slot = self.inner.lease();

@@ -35,6 +35,16 @@ impl Endpoints {
         if self.afterglow.is_some_and(|until| until <= now) || self.by_id.is_empty() {
             return Pick::Empty;
         }
+        if self.afterglow.is_some() {
+            // Nobody vouches for these any more: what is connected serves, nothing is dialed.
+            return match self
+                .balanced(now, random, tried)
+                .or_else(|| self.least_ejected(tried))
+            {
+                Some(slot) if self.entry(slot).is_some_and(|entry| entry.connected) => self.taken(slot, now),
+                _ => Pick::Empty,
+            };
+        }
         let chosen = key
             .and_then(|key| self.owner(key, now, tried))
             .or_else(|| self.due_probe(now, tried))

@@ -117,13 +117,13 @@ fn an_endpoint_that_drains_is_not_dialed_and_the_call_hears_that_more_may_come()
         set.pick(now, &mut Random::new(1), &[], None),
         Pick::Draining
     ));
-    assert!(set.to_dial(now, &mut Random::new(1)).is_empty());
+    assert!(set.take_due(now, &mut Random::new(1)).is_empty());
     assert!(!set.has_other(now, &[]));
     // A successor may have taken the address.
     let later = now + DRAIN_PAUSE;
     assert_eq!(set.next_event(now, true), Some(later));
     assert_eq!(picks(&mut set, later, &[], None, 1), [(false, 1)]);
-    assert_eq!(set.to_dial(later, &mut Random::new(1)).len(), 1);
+    assert_eq!(set.take_due(later, &mut Random::new(1)).len(), 1);
 }
 
 #[test]
@@ -169,13 +169,20 @@ fn when_all_vanish_at_once_open_connections_serve_for_ten_seconds() {
     // The one whose connection goes now is not dialed, and nobody must be woken for it again and again.
     set.disconnected(id(&set, 1), Some(now + seconds(1)));
     let due = now + seconds(2);
-    assert!(set.to_dial(due, &mut Random::new(1)).is_empty());
+    assert!(set.take_due(due, &mut Random::new(1)).is_empty());
     assert_eq!(set.next_event(due, true), Some(now + seconds(10)));
     set.connected(id(&set, 1));
     assert!(
-        set.to_dial(now, &mut Random::new(1)).is_empty(),
+        set.take_due(now, &mut Random::new(1)).is_empty(),
         "nothing is dialed on a dead word"
     );
+    let lost = id(&set, 1);
+    set.disconnected(lost, None);
+    assert!(
+        matches!(set.pick(now, &mut Random::new(1), &[], None), Pick::Empty),
+        "not even again"
+    );
+    set.connected(lost);
     assert!(matches!(
         set.pick(now + seconds(10), &mut Random::new(1), &[], None),
         Pick::Empty
@@ -340,8 +347,8 @@ fn a_client_connects_ahead_to_a_bounded_number() {
     let ports: Vec<u16> = (1..=1000).collect();
     let mut set = set(&ports, now);
     let mut random = Random::new(11);
-    assert_eq!(set.to_dial(now, &mut random).len(), CONNECTED);
-    assert!(set.to_dial(now, &mut random).is_empty(), "those are under way");
+    assert_eq!(set.take_due(now, &mut random).len(), CONNECTED);
+    assert!(set.take_due(now, &mut random).is_empty(), "those are under way");
     let dialing: Vec<EndpointId> = set
         .entries()
         .filter(|e| e.dialing)
@@ -350,7 +357,7 @@ fn a_client_connects_ahead_to_a_bounded_number() {
     set.disconnected(dialing[0], Some(now + seconds(1)));
     set.connected(dialing[1]);
     assert_eq!(
-        set.to_dial(now, &mut random).len(),
+        set.take_due(now, &mut random).len(),
         1,
         "one takes the place of the failed one"
     );
