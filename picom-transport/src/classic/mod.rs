@@ -10,4 +10,5 @@ mod shared;
 pub(crate) use driver::Served;
 pub(crate) use half::{ClassicRecv, ClassicSend, ClassicWatch};
 pub use outgoing::ClassicConnection;
+pub(crate) use outgoing::Unused;
 pub(crate) use shared::{ClassicHandle, Shared as ClassicShared};

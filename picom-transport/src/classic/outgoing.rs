@@ -7,18 +7,37 @@ use super::shared::{ClassicHandle, Shared};
 use crate::conn::{RecvHalf, Request, SendHalf};
 use crate::connector::BoxIo;
 use crate::proto::{ConnectionConfig, OpenError};
+use crate::tcp;
 use bytes::BytesMut;
 use std::fmt;
 use std::sync::Arc;
 use tokio::time;
 
-/// A connection on which nothing was sent yet: room for one call. Dropped, it is closed.
+/// A connection on which nothing was sent yet: room for one call. Dropped unused, it is reset: a service of the Node
+/// library keeps one that merely ends without a header for ever.
 pub struct ClassicConnection {
-    pub(crate) io: BoxIo,
+    pub(crate) unused: Unused,
     pub(crate) service: Arc<str>,
     pub(crate) config: ConnectionConfig,
     /// Where the call is remembered while it is under way.
     pub(crate) remember: Box<dyn FnOnce(ClassicHandle) + Send>,
+}
+
+/// A byte stream that nobody has written to.
+pub(crate) struct Unused(Option<BoxIo>);
+
+impl Unused {
+    pub(crate) fn new(io: BoxIo) -> Self {
+        Unused(Some(io))
+    }
+}
+
+impl Drop for Unused {
+    fn drop(&mut self) {
+        if let Some(io) = &self.0 {
+            tcp::reset_on_close(io);
+        }
+    }
 }
 
 impl ClassicConnection {
@@ -33,7 +52,7 @@ impl ClassicConnection {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn open(self, request: Request) -> Result<(SendHalf, RecvHalf), OpenError> {
+    pub fn open(mut self, request: Request) -> Result<(SendHalf, RecvHalf), OpenError> {
         let now = time::Instant::now().into_std();
         let machine = Machine::client(
             self.service,
@@ -44,10 +63,13 @@ impl ClassicConnection {
             Rules::of(&self.config),
             now,
         )?;
+        let Some(io) = self.unused.0.take() else {
+            return Err(OpenError::Draining);
+        };
         let shared = Shared::new(machine);
         let (send, recv) = halves(&shared);
         (self.remember)(ClassicHandle(shared.clone()));
-        tokio::spawn(Driver::new(self.io, BytesMut::new(), shared, None));
+        tokio::spawn(Driver::new(io, BytesMut::new(), shared, None));
         Ok((SendHalf::classic(send), RecvHalf::classic(recv)))
     }
 }

@@ -5,7 +5,7 @@ mod backoff;
 mod dial;
 mod slots;
 
-use crate::classic::{ClassicConnection, ClassicHandle};
+use crate::classic::{ClassicConnection, ClassicHandle, Unused};
 use crate::conn::Connection;
 use crate::connector::Connector;
 use crate::proto::{ConfigError, ConnectionConfig, Identity};
@@ -332,7 +332,7 @@ impl Pool {
         let io = context.connect(&target.authority).await?;
         let pool = Arc::downgrade(&self.inner);
         Ok(ClassicConnection {
-            io,
+            unused: Unused::new(io),
             service: target.service.clone().unwrap_or_else(|| "".into()),
             config: self.inner.connection.clone(),
             remember: Box::new(move |handle| {

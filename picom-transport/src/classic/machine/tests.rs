@@ -1,3 +1,5 @@
+//! One call, bytes by bytes, without a socket or a clock.
+
 use super::*;
 use std::time::Duration;
 
