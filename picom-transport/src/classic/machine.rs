@@ -2,7 +2,7 @@
 
 mod halves;
 
-use crate::proto::{ConnectionError, FaultReply, OpenError, SendError, StreamError};
+use crate::proto::{ConnectionError, FaultReply, OpenError, StreamError};
 use bytes::{Bytes, BytesMut};
 use picom_codec::classic::{
     ClassicHeader, END, Record, error_record, read_header, readable, record, write_header,

@@ -419,3 +419,72 @@ async fn native_and_classic_instances_of_one_service_share_the_calls() {
         assert_eq!(who, "rust");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_of_both_kinds_under_one_name_in_a_real_consul() {
+    let Some(dir) = peers() else { return };
+    let Ok(consul) = std::env::var("PICOM_TEST_CONSUL") else {
+        eprintln!("SKIPPED: there is no Consul (PICOM_TEST_CONSUL)");
+        return;
+    };
+    let (host, port) = consul.rsplit_once(':').unwrap();
+    let (host, port): (_, u16) = (host.to_owned(), port.parse().unwrap());
+    let named = |name: &str| {
+        Picom::builder(name)
+            .without_environment()
+            .consul_host(host.clone())
+            .consul_port(port)
+            .balance(Balance::RoundRobin)
+    };
+    let rust = named("rusty")
+        .bind([127, 0, 0, 1].into())
+        .advertise("127.0.0.1")
+        .keep_accepting(Duration::ZERO)
+        .build()
+        .unwrap();
+    rust.expose(methods()).await.unwrap();
+    let mut node = Node::start(&dir, "rusty", Some(&consul)).await;
+
+    // A Rust caller reaches both, once its watch has told it of both.
+    let caller = named("caller").build().unwrap();
+    let mut answers = BTreeMap::<String, u32>::new();
+    let both = async {
+        while answers.len() < 2 {
+            let who: String = caller.fetch("rusty", "who", &()).await.unwrap();
+            *answers.entry(who).or_default() += 1;
+        }
+    };
+    tokio::time::timeout(PATIENCE, both)
+        .await
+        .expect("both are reached");
+
+    // A Node caller asks Consul as the original does, and reaches both by the node's address and the service's port.
+    let script = "const h=require('http');h.get(process.argv[1],a=>{let t='';a.on('data',d=>t+=d);a.on('end',()=>\
+                  JSON.parse(t).forEach(e=>console.log(e.Node.Address+' '+e.Service.Port)))})";
+    let url = format!("http://{consul}/v1/health/service/rusty?passing=true");
+    let found = Command::new("node")
+        .args(["-e", script, &url])
+        .output()
+        .await
+        .unwrap();
+    let found = String::from_utf8(found.stdout).unwrap();
+    let mut who = Vec::new();
+    for line in found.lines() {
+        let (host, port) = line.split_once(' ').unwrap();
+        let run = Command::new("node")
+            .args(["caller.js", host, port, "who"])
+            .current_dir(&dir)
+            .output();
+        who.push(
+            String::from_utf8(run.await.unwrap().stdout)
+                .unwrap()
+                .trim()
+                .to_owned(),
+        );
+    }
+    who.sort();
+    assert_eq!(who, ["node", "rust"], "{found}");
+    node.no_sockets_are_left().await;
+    no_connections_are_left(&rust).await;
+    assert!(rust.end().await.is_clean());
+}

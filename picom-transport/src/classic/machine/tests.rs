@@ -1,6 +1,7 @@
 //! One call, bytes by bytes, without a socket or a clock.
 
 use super::*;
+use crate::proto::SendError;
 use std::time::Duration;
 
 fn rules() -> Rules {
