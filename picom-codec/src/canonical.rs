@@ -1,5 +1,5 @@
 //! The shortest forms of MessagePack that heads are made of (PROTOCOL §3.2): a reader that refuses every other form, and
-//! a writer. Which elements a frame has is known to `head.rs`.
+//! a writer. Which elements a frame has is known to `head/layout.rs`.
 
 use crate::{HeadError, HeadFault, ScanError};
 use bytes::{BufMut, BytesMut};

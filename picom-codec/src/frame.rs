@@ -1,13 +1,13 @@
 //! The vocabulary of the native dialect: one variant a kind (PROTOCOL §3). How a frame looks in bytes is known to
-//! `head.rs` alone; what a frame means is for the multiplexer.
+//! `head/layout.rs` alone; what a frame means is for the multiplexer.
 
 use crate::{Code, Method, StreamId};
 use bytes::Bytes;
 
 /// One native frame. The enum is exhaustive on purpose: a new kind must break the build where frames are handled.
 ///
-/// Bodies are single MessagePack values, unscanned: whoever decodes one runs [`scan`](crate::scan::scan) first, as
-/// [`value::decode`](crate::value::decode) does.
+/// Bodies are single MessagePack values, not looked into yet: [`value::decode`](crate::value::decode) checks what it
+/// decodes, and whoever else looks into one runs [`scan`](crate::scan::scan) first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// First frame in each direction.

@@ -1,4 +1,4 @@
-//! Native frames as a `tokio-util` codec: the [`LengthCodec`] cuts payloads, `head.rs` reads them.
+//! Native frames as a `tokio-util` codec: the [`LengthCodec`] cuts payloads, `head/layout.rs` reads them.
 
 use crate::length_codec::{LengthCodec, LengthError};
 use crate::{Frame, FrameError, Unsendable, head};

@@ -1,4 +1,4 @@
-//! Frames and values of the picom wire: length-prefixed MessagePack, scanned before it is decoded.
+//! Frames and values of the picom wire: length-prefixed MessagePack, checked before it is believed.
 //!
 //! What a peer sends passes three doors, each with its own module and its own errors:
 //!
@@ -6,7 +6,7 @@
 //!    is reserved, the small head is read by hand, the body is handed on untouched.
 //! 2. [`scan`](scan::scan) walks a body without recursion or allocation: depth, number of values, announced lengths,
 //!    reserved and trailing bytes, each with the exact offset.
-//! 3. [`value::decode`] turns a scanned body into a Rust value.
+//! 3. [`value::decode`] turns a body into a Rust value, checking what the scan checks as it goes.
 //!
 //! Nothing that arrives can panic these, hang them, or make them hold more than the limits say. The rules of the wire
 //! are in PROTOCOL.md at the root of the repository; comments cite them as "PROTOCOL §n".

@@ -97,7 +97,7 @@ impl InMemory {
     }
 
     /// Serves methods under a name, at `memory:1`, `memory:2` and so on, and announces them: as soon
-    /// as the registry can be reached, if it was told to fail.
+    /// as the registry can be reached, if it was told to fail. Cancel safe.
     ///
     /// # Errors
     ///

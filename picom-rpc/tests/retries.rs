@@ -1,9 +1,9 @@
 //! Which calls are made again, where, and which never: connections that are refused, lost or ending, instances that are
 //! full, and deadlines that span all of it.
 
-use picom_discovery::ServiceName;
+use futures_util::{TryStreamExt, stream};
 use picom_rpc::testing::InMemory;
-use picom_rpc::{CallFailure, ClientConfig, Context, Fault, Methods, Outcome, Server, ServerConfig};
+use picom_rpc::{CallFailure, ClientConfig, Context, Fault, In, Methods, Outcome, Server, ServerConfig};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +12,6 @@ use tokio::sync::{Notify, Semaphore};
 
 fn who(name: &'static str) -> Methods {
     Methods::new().unary("who", move |_: ()| async move { Ok(name) })
-}
-
-fn service() -> ServiceName {
-    ServiceName::new("s").unwrap()
 }
 
 fn quick_end() -> ServerConfig {
@@ -125,6 +121,32 @@ async fn a_call_refused_for_want_of_room_runs_elsewhere() {
     assert!(full.status().calls_refused > 0);
     gate.add_permits(1);
     assert_eq!(first.await.unwrap().unwrap(), "small");
+}
+
+#[tokio::test]
+async fn a_refused_call_takes_its_input_along() {
+    let memory = InMemory::new();
+    let sum = || {
+        Methods::new().client_stream("sum", |_: (), numbers: In<u64>| async move {
+            Ok(numbers.try_fold(0, |sum, n| async move { Ok(sum + n) }).await?)
+        })
+    };
+    let mut none = ServerConfig::default();
+    none.handlers = 0;
+    let full = memory.serve_with("s", sum(), none).await.unwrap();
+    memory.serve("s", sum()).await.unwrap();
+    let mut config = ClientConfig::default();
+    config.balance = picom_rpc::Balance::RoundRobin;
+    let client = memory.client_with(config).unwrap();
+    for _ in 0..10 {
+        let total: u64 = client
+            .fetch("s", "sum", &())
+            .input(stream::iter(1..=100u64))
+            .await
+            .unwrap();
+        assert_eq!(total, 5050, "every number once");
+    }
+    assert!(full.status().calls_refused > 0);
 }
 
 #[tokio::test]
@@ -350,61 +372,6 @@ async fn a_rolling_restart_fails_no_call() {
     assert!(calls > 100, "{calls}");
 }
 
-#[tokio::test]
-async fn instances_are_chosen_in_turn_on_request() {
-    let memory = InMemory::new();
-    for name in ["one", "two", "three"] {
-        memory.serve("s", who(name)).await.unwrap();
-    }
-    let mut config = ClientConfig::default();
-    config.balance = picom_rpc::Balance::RoundRobin;
-    let client = memory.client_with(config).unwrap();
-    while client.status().first().is_none_or(|status| {
-        status
-            .endpoints
-            .iter()
-            .filter(|e| e.state == picom_rpc::EndpointState::Ready)
-            .count()
-            < 3
-    }) {
-        client.fetch::<String>("s", "who", &()).await.unwrap();
-        tokio::task::yield_now().await;
-    }
-    let mut seen = Vec::new();
-    for _ in 0..9 {
-        seen.push(client.fetch::<String>("s", "who", &()).await.unwrap());
-    }
-    for turn in seen.chunks(3) {
-        assert_eq!(turn.iter().collect::<BTreeSet<_>>().len(), 3, "{seen:?}");
-    }
-}
-
-#[tokio::test]
-async fn calls_with_one_key_go_to_one_instance_from_every_client() {
-    let memory = InMemory::new();
-    for name in ["one", "two", "three", "four"] {
-        memory.serve("s", who(name)).await.unwrap();
-    }
-    let (here, there) = (memory.client().unwrap(), memory.client().unwrap());
-    let mut owners = BTreeSet::new();
-    for customer in 0..20 {
-        let key = format!("customer-{customer}");
-        let owner: String = here.fetch("s", "who", &()).key(&key).await.unwrap();
-        for _ in 0..3 {
-            assert_eq!(
-                here.fetch::<String>("s", "who", &()).key(&key).await.unwrap(),
-                owner
-            );
-            assert_eq!(
-                there.fetch::<String>("s", "who", &()).key(&key).await.unwrap(),
-                owner
-            );
-        }
-        owners.insert(owner);
-    }
-    assert!(owners.len() > 1, "the keys are spread");
-}
-
 #[tokio::test(start_paused = true)]
 async fn an_instance_that_keeps_failing_is_left_alone() {
     let memory = InMemory::new();
@@ -432,178 +399,4 @@ async fn an_instance_that_keeps_failing_is_left_alone() {
         6,
         "one call finds out whether it is better"
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn while_discovery_has_not_answered_calls_wait_within_their_time() {
-    let memory = InMemory::new();
-    memory.registry().fail_unavailable();
-    memory.serve("s", who("one")).await.unwrap();
-    let client = memory.client().unwrap();
-    let begun = tokio::time::Instant::now();
-    let error = client
-        .fetch::<String>("s", "who", &())
-        .timeout(Duration::from_secs(2))
-        .await
-        .unwrap_err();
-    assert_eq!(begun.elapsed(), Duration::from_secs(2));
-    assert!(
-        matches!(error.failure(), CallFailure::Discovery(Some(_))),
-        "{error:?}"
-    );
-    assert!(error.is_timeout() && error.is_unavailable());
-    let waiting = tokio::spawn({
-        let client = client.clone();
-        async move { client.fetch::<String>("s", "who", &()).await }
-    });
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(!waiting.is_finished());
-    memory.registry().recover();
-    assert_eq!(waiting.await.unwrap().unwrap(), "one");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_service_that_is_down_is_waited_for_on_request_alone() {
-    let memory = InMemory::new();
-    let client = memory.client().unwrap();
-    let begun = tokio::time::Instant::now();
-    let error = client.fetch::<String>("s", "who", &()).await.unwrap_err();
-    assert!(error.is_unknown_service());
-    assert_eq!(begun.elapsed(), Duration::ZERO);
-    let waiting = tokio::spawn({
-        let client = client.clone();
-        async move { client.fetch::<String>("s", "who", &()).wait_for_ready().await }
-    });
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert!(!waiting.is_finished());
-    let server = memory.serve("s", who("one")).await.unwrap();
-    assert_eq!(waiting.await.unwrap().unwrap(), "one");
-    // Registered, but nobody can connect: waited for as well.
-    server.end().await;
-    memory.serve("s", who("two")).await.unwrap();
-    memory.network().refuse("memory:2");
-    let waiting = tokio::spawn({
-        let client = memory.client().unwrap();
-        async move {
-            client
-                .fetch::<String>("s", "who", &())
-                .wait_for_ready()
-                .no_timeout()
-                .await
-        }
-    });
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    assert!(!waiting.is_finished());
-    memory.network().heal("memory:2");
-    assert_eq!(waiting.await.unwrap().unwrap(), "two");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_registry_that_lost_everything_does_not_stop_calls_that_work() {
-    let memory = InMemory::new();
-    let server = memory.serve("s", who("one")).await.unwrap();
-    let client = memory.client().unwrap();
-    let mut config = ClientConfig::default();
-    config.strict = true;
-    let strict = memory.client_with(config).unwrap();
-    for client in [&client, &strict] {
-        client.fetch::<String>("s", "who", &()).await.unwrap();
-    }
-    let id = memory.registry().registrations()[0].id().to_owned();
-    assert!(memory.registry().remove(&service(), &id));
-    tokio::time::sleep(Duration::from_secs(9)).await;
-    assert_eq!(client.fetch::<String>("s", "who", &()).await.unwrap(), "one");
-    assert!(
-        strict
-            .fetch::<String>("s", "who", &())
-            .await
-            .unwrap_err()
-            .is_unknown_service()
-    );
-    memory.registry().beat();
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    assert_eq!(client.fetch::<String>("s", "who", &()).await.unwrap(), "one");
-    assert!(memory.registry().remove(&service(), &id));
-    tokio::time::sleep(Duration::from_secs(11)).await;
-    assert!(
-        client
-            .fetch::<String>("s", "who", &())
-            .await
-            .unwrap_err()
-            .is_unknown_service()
-    );
-    drop(server);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_registry_that_is_away_does_not_stop_calls() {
-    let memory = InMemory::new();
-    memory.serve("s", who("one")).await.unwrap();
-    let client = memory.client().unwrap();
-    client.fetch::<String>("s", "who", &()).await.unwrap();
-    memory.registry().fail_unavailable();
-    tokio::time::sleep(Duration::from_secs(3600)).await;
-    assert_eq!(client.fetch::<String>("s", "who", &()).await.unwrap(), "one");
-    let status = client.status();
-    assert!(
-        status[0].discovery_error.is_some() && status[0].known,
-        "{status:?}"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_service_that_is_not_called_any_more_is_not_watched_any_more() {
-    let memory = InMemory::new();
-    memory.serve("s", who("one")).await.unwrap();
-    let client = memory.client().unwrap();
-    client.fetch::<String>("s", "who", &()).await.unwrap();
-    assert_eq!(client.status().len(), 1);
-    tokio::time::sleep(Duration::from_secs(700)).await;
-    assert!(client.status().is_empty());
-    assert_eq!(client.fetch::<String>("s", "who", &()).await.unwrap(), "one");
-}
-
-#[tokio::test]
-async fn a_process_that_took_over_an_address_is_not_called_for_its_predecessor() {
-    let memory = InMemory::new();
-    memory.serve("other", who("stranger")).await.unwrap();
-    // A stale entry says that an instance of "s" is at the address that "other" has now.
-    let stale = picom_discovery::Instance::at(service(), "memory", 1).native(1);
-    memory.registry().set(&service(), [stale]);
-    let client = memory.client().unwrap();
-    let error = client
-        .fetch::<String>("s", "who", &())
-        .retries(0)
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(error.failure(), CallFailure::Unreachable(_)),
-        "{error:?}"
-    );
-    assert_eq!(error.outcome(), Outcome::NeverSent);
-    assert!(format!("{error:?}").contains("wrong-peer"), "{error:?}");
-    assert_eq!(
-        client.fetch::<String>("other", "who", &()).await.unwrap(),
-        "stranger"
-    );
-}
-
-#[tokio::test]
-async fn another_process_of_the_same_service_at_a_reused_address_is_told_apart() {
-    let memory = InMemory::new();
-    memory.serve("s", who("new")).await.unwrap();
-    let mut stale = picom_discovery::Instance::at(service(), "memory", 1).native(1);
-    stale
-        .meta
-        .insert(picom_discovery::META_UUID.into(), "the process before".into());
-    let fresh = memory.registry().registrations()[0].id().to_owned();
-    assert!(memory.registry().remove(&service(), &fresh));
-    memory.registry().set(&service(), [stale]);
-    let client = memory.client().unwrap();
-    let error = client
-        .fetch::<String>("s", "who", &())
-        .retries(0)
-        .await
-        .unwrap_err();
-    assert!(format!("{error:?}").contains("wrong-peer"), "{error:?}");
 }

@@ -75,7 +75,7 @@ pub struct Listener {
 }
 
 struct Inner {
-    acceptor: Arc<dyn Acceptor>,
+    address: String,
     identity: Identity,
     config: ListenerConfig,
     handler: Arc<dyn StreamHandler>,
@@ -132,7 +132,7 @@ impl Listener {
     ) -> Result<Listener, ConfigError> {
         config.connection.check()?;
         let inner = Arc::new(Inner {
-            acceptor,
+            address: acceptor.local_addr(),
             identity,
             config,
             handler,
@@ -146,21 +146,21 @@ impl Listener {
             stop: watch::Sender::new(false),
             emptied: Notify::new(),
         });
-        tokio::spawn(accept_loop(inner.clone()));
+        tokio::spawn(accept_loop(inner.clone(), acceptor));
         Ok(Listener { inner })
     }
 
     /// Where it accepts, as `host:port`.
     pub fn local_addr(&self) -> String {
-        self.inner.acceptor.local_addr()
+        self.inner.address.clone()
     }
 
-    /// Whether the loop has gone round within this time. It does so four times a second, but only
-    /// once a second while accepting fails.
+    /// Whether the loop has gone round within this time. It does so four times a second, and once a second while accepting
+    /// fails; the quarter of a second is allowed on top.
     pub fn is_alive(&self, within: Duration) -> bool {
         let now = self.inner.born.elapsed();
         let ticked = Duration::from_millis(self.inner.ticked.load(Ordering::Relaxed));
-        now.saturating_sub(ticked) <= within
+        now.saturating_sub(ticked) <= within + TICK
     }
 
     /// Begins to end: every connection is told to open no more streams, and new ones learn it from hello. Goes on accepting.
@@ -355,7 +355,8 @@ impl Inner {
     }
 }
 
-async fn accept_loop(inner: Arc<Inner>) {
+/// Owns the acceptor: when it ends the address is free again, and nobody dials where nobody answers.
+async fn accept_loop(inner: Arc<Inner>, acceptor: Arc<dyn Acceptor>) {
     let mut stop = inner.stop.subscribe();
     let mut pause = FIRST_PAUSE;
     loop {
@@ -363,7 +364,7 @@ async fn accept_loop(inner: Arc<Inner>) {
         let accepted = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
-            accepted = inner.acceptor.accept() => accepted,
+            accepted = acceptor.accept() => accepted,
             () = time::sleep(TICK) => continue,
         };
         match accepted {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Ending {
     stage: watch::Sender<Stage>,
+    hurried: watch::Sender<bool>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,7 @@ impl Default for Ending {
     fn default() -> Self {
         Ending {
             stage: watch::Sender::new(Stage::Alive),
+            hurried: watch::Sender::new(false),
         }
     }
 }
@@ -58,6 +60,20 @@ impl Ending {
         }
     }
 
+    /// Shortens the ending: what is still to be waited for is cut.
+    pub(crate) fn hurry(inner: &Inner) {
+        inner.ending.hurried.send_replace(true);
+        if let Some(exposed) = inner.exposure.exposed() {
+            exposed.server.hurry();
+        }
+    }
+
+    /// Waits until somebody is in a hurry.
+    async fn hurried(&self) {
+        // The sender is here.
+        let _ = self.hurried.subscribe().wait_for(|hurried| *hurried).await;
+    }
+
     pub(crate) fn has_begun(&self) -> bool {
         !matches!(&*self.stage.borrow(), Stage::Alive)
     }
@@ -81,7 +97,13 @@ async fn end(inner: &Inner) -> EndReport {
         None => EndReport::default(),
     };
     // What is left of the time: calls nobody's handler waits for any more may still have it.
-    inner.client.close(grace.saturating_sub(begun.elapsed())).await;
+    let hurried = tokio::select! {
+        () = inner.client.close(grace.saturating_sub(begun.elapsed())) => false,
+        () = inner.ending.hurried() => true,
+    };
+    if hurried {
+        inner.client.close(std::time::Duration::ZERO).await;
+    }
     report.took = begun.elapsed();
     tracing::debug!(service = %inner.settings.name, %report, "ended");
     report

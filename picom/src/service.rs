@@ -150,18 +150,24 @@ impl Picom {
     /// answers and those it makes, and reports what had to be cut when the drain time-out had passed.
     ///
     /// May be called before, during and after `expose`, and more than once: all get the same report. Dropped, the ending
-    /// goes on.
+    /// goes on. Within a handler of this service, spawn it: awaited there, it waits for that very handler.
     pub async fn end(&self) -> EndReport {
         Ending::run(&self.inner).await
     }
 
-    /// Waits for SIGINT or SIGTERM (Ctrl-C on other systems), and ends.
+    /// Waits for SIGINT or SIGTERM (Ctrl-C on other systems), and ends. A second signal cuts what is not finished yet.
+    /// Dropped before a signal came, nothing happens.
     ///
     /// # Errors
     ///
     /// When the system does not let us wait for signals; the service goes on.
     pub async fn run_until_signal(&self) -> Result<EndReport, Error> {
         crate::ending::signal().await.map_err(Error::signal)?;
+        tokio::select! {
+            report = self.end() => return Ok(report),
+            again = crate::ending::signal() => again.map_err(Error::signal)?,
+        }
+        Ending::hurry(&self.inner);
         Ok(self.end().await)
     }
 

@@ -23,7 +23,7 @@ async fn instance(agent: &DevAgent, runs: &Arc<AtomicU64>) -> Picom {
         let runs = runs.clone();
         async move {
             runs.fetch_add(1, Ordering::Relaxed);
-            if n % 3 == 0 {
+            if n.is_multiple_of(3) {
                 tokio::time::sleep(Duration::from_millis(n % 10)).await;
             }
             Ok(n)

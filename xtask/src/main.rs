@@ -3,6 +3,7 @@
 
 mod agent;
 mod args;
+mod bench;
 mod ci;
 mod consul;
 mod fuzz;
@@ -50,6 +51,12 @@ const COMMANDS: &[Command] = &[
         summary: "run the fuzz targets on the stable toolchain",
         help: fuzz::HELP,
         run: fuzz::run,
+    },
+    Command {
+        name: "bench",
+        summary: "measure picom beside tonic, tarpc and bare sockets",
+        help: bench::HELP,
+        run: bench::run,
     },
     Command {
         name: "tidy",

@@ -27,7 +27,8 @@ pub(super) struct Decoder<'de> {
     budget: u8,
     /// How many arrays and maps are left of [`Limits::depth`].
     levels: u8,
-    /// Some element did not decode. If its type goes on as if nothing were, the rest would be read from the wrong place.
+    /// Something that may have been read in part did not decode. If its type goes on as if nothing were, the rest would
+    /// be read from the wrong place.
     failed: bool,
     /// How many values the headers read so far announce, with the message itself.
     announced: u64,
@@ -98,6 +99,7 @@ impl<'de> Decoder<'de> {
         self.budget = left;
         let value = visit(self);
         self.budget = left + 1;
+        self.failed |= value.is_err();
         value
     }
 
@@ -380,7 +382,10 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         if name == EXT {
             return match self.tokens.token()? {
                 Token::Ext(kind, data) => visitor.visit_newtype_struct(ExtDeserializer::new(kind, data)),
-                token => Err(Error::invalid_type(unexpected(&token), &"an ext")),
+                token => {
+                    self.failed = true;
+                    Err(Error::invalid_type(unexpected(&token), &"an ext"))
+                }
             };
         }
         if name == BLOB
@@ -449,20 +454,33 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
                 self.nest(|decoder| visitor.visit_enum(UnitVariant(decoder)))
             }
             Token::Map(1) => self.enter(2, |decoder| visitor.visit_enum(DataVariant(decoder))),
-            Token::Map(len) => Err(Error::invalid_length(
-                len as usize,
-                &"an enum as a map of one entry",
-            )),
-            token => Err(Error::invalid_type(
-                unexpected(&token),
-                &"an enum as a string, an index or a map of one entry",
-            )),
+            token => {
+                // An array or map has been entered, and nobody will read what is in it.
+                self.failed = true;
+                match token {
+                    Token::Map(len) => Err(Error::invalid_length(
+                        len as usize,
+                        &"an enum as a map of one entry",
+                    )),
+                    token => Err(Error::invalid_type(
+                        unexpected(&token),
+                        &"an enum as a string, an index or a map of one entry",
+                    )),
+                }
+            }
         }
     }
 
+    /// The names of fields and variants. One that is not UTF-8 is an unknown name, not an error by itself.
     #[inline]
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        self.deserialize_str(visitor)
+        match self.tokens.text() {
+            Some(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => visitor.visit_borrowed_str(text),
+                Err(_) => visitor.visit_borrowed_bytes(bytes),
+            },
+            None => self.deserialize_any(visitor),
+        }
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {

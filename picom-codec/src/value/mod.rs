@@ -18,8 +18,10 @@
 //! that matters to the reader. A string of [`rmpv::Value`] that is not UTF-8 has no place in serde's data model: it is
 //! written as bin, and one that arrives is read as `Value::Binary`.
 //!
-//! What arrives is [scanned](crate::scan) first, then decoded within a recursion budget of 64 that every array, map,
-//! enum, newtype and `Some` is charged to, so that types which recurse, with or without consuming input, end in an error.
+//! What arrives is checked as by the [scan](crate::scan) while it is decoded, within a recursion budget of 64 that every
+//! array, map, enum, newtype and `Some` is charged to, so that types which recurse, with or without consuming input, end
+//! in an error. A message that does not pass the scan is refused with the scan's error, whatever the type.
+//!
 //! Types that serde reads through a copy of the data (`#[serde(untagged)]`, `#[serde(tag = "…")]`, `#[serde(flatten)]`)
 //! need care:
 //!

@@ -1,10 +1,4 @@
 //! Arbitrary frames, values and bytes for the property tests.
-#![allow(
-    dead_code,
-    clippy::allow_attributes,
-    reason = "each test file uses some of these"
-)]
-
 use bytes::Bytes;
 use picom_codec::{Code, Fault, Frame, Goaway, Hello, Method, Open, StreamId, value};
 use proptest::collection::vec;

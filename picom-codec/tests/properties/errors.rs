@@ -6,6 +6,7 @@ use picom_codec::{Blob, Limits};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -243,19 +244,56 @@ fn bytes_behind_a_copy_of_serdes_are_told_what_they_need() {
 
 #[test]
 fn a_type_that_hides_an_error_within_it_does_not_decode() {
-    /// Goes on with a default, though nobody knows where the next element begins.
-    struct Hides;
-    impl<'de> Deserialize<'de> for Hides {
+    /// Goes on with a default, though nobody knows where the next value begins.
+    struct Hides<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Hides<T> {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            let _ = <(u8, u8)>::deserialize(deserializer);
-            Ok(Hides)
+            let _ = T::deserialize(deserializer);
+            Ok(Hides(PhantomData))
         }
     }
-    let error = decode_slice::<(Hides, u8)>(b"\x92\x92\xa1x\x02\x03", &Limits::default())
+    let limits = Limits::default();
+    let hidden = |error: picom_codec::DecodeError| {
+        assert_eq!(
+            error.fault(),
+            &DecodeFault::Other("the type hid an error within it".into())
+        );
+    };
+    // An element of another type, an array where none may be, a map that is no enum.
+    hidden(
+        decode_slice::<(Hides<(u8, u8)>, u8)>(b"\x92\x92\xa1x\x02\x03", &limits)
+            .err()
+            .unwrap(),
+    );
+    hidden(
+        decode_slice::<(Hides<String>, u8, u8)>(b"\x93\x92\x05\x02\x03\x04", &limits)
+            .err()
+            .unwrap(),
+    );
+    hidden(
+        decode_slice::<(Hides<Kind>, u8, u8)>(b"\x93\x82\x05\x02\x03\x04\x06\x07", &limits)
+            .err()
+            .unwrap(),
+    );
+    // A scalar was read whole, so nothing is lost with it.
+    let (_, next) = decode_slice::<(Hides<String>, u8)>(b"\x92\x05\x02", &limits).unwrap();
+    assert_eq!(next, 2);
+}
+
+#[test]
+fn a_type_that_reads_nothing_does_not_decode() {
+    struct Lazy;
+    impl<'de> Deserialize<'de> for Lazy {
+        fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+            Ok(Lazy)
+        }
+    }
+    let error = decode_slice::<(Lazy, u8)>(b"\x92\x01\x02", &Limits::default())
         .err()
         .unwrap();
     assert_eq!(
-        error.fault(),
-        &DecodeFault::Other("the type hid an error within it".into())
+        error.to_string(),
+        "byte 1: the type did not read the value meant for it"
     );
+    assert!(decode_slice::<Lazy>(b"\x01", &Limits::default()).is_err());
 }

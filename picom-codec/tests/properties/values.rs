@@ -8,7 +8,7 @@ use picom_codec::{Blob, EncodeError, Encoding, Limits, scan};
 use proptest::prelude::*;
 use rmp_serde::config::BytesMode;
 use rmpv::Value;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -50,6 +50,17 @@ fn survives<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {
         let bytes = encode_with(value, encoding).unwrap();
         scan::scan(&bytes, &limits()).unwrap();
         assert_eq!(&decode::<T>(&bytes, &limits()).unwrap(), value, "{bytes:02x?}");
+    }
+}
+
+/// Decoding is the scan and then decoding, though it is done in one pass.
+#[track_caller]
+fn ends_well<T: DeserializeOwned>(bytes: &Bytes, limits: &Limits) {
+    match (scan::scan(bytes, limits), decode::<T>(bytes, limits)) {
+        (Err(scan), Ok(_)) => panic!("{bytes:02x?} decodes, and the scan says: {scan}"),
+        (Err(scan), Err(error)) => assert_eq!(error, scan.into(), "{bytes:02x?}"),
+        (Ok(()), Err(error)) => assert!(!error.is_malformed(), "{bytes:02x?}: {error}"),
+        (Ok(()), Ok(_)) => {}
     }
 }
 
@@ -97,15 +108,23 @@ proptest! {
     }
 
     #[test]
-    fn bytes_that_are_nearly_a_value_end_in_a_typed_error_for_any_type(bytes in arbitrary::nearly_a_value()) {
+    fn bytes_that_are_nearly_a_value_end_in_the_error_of_the_scan_or_one_of_the_type(
+        bytes in arbitrary::nearly_a_value(),
+        depth in 0..=64u8,
+        nodes in 1..100u32,
+    ) {
         let bytes = Bytes::from(bytes);
-        // Whether they decode is up to them; that each comes back is the point.
-        let _ = decode::<Everything>(&bytes, &limits());
-        let _ = decode::<Vec<Shape>>(&bytes, &limits());
-        let _ = decode::<Untagged>(&bytes, &limits());
-        let _ = decode::<HashMap<String, Vec<Option<Pair>>>>(&bytes, &limits());
-        let _ = decode::<(u8, String, Blob)>(&bytes, &limits());
-        let _ = decode_slice::<(&str, &[u8])>(&bytes, &limits());
+        for limits in [limits(), Limits::new(depth, nodes)] {
+            ends_well::<Everything>(&bytes, &limits);
+            ends_well::<Vec<Shape>>(&bytes, &limits);
+            ends_well::<Untagged>(&bytes, &limits);
+            ends_well::<HashMap<String, Vec<Option<Pair>>>>(&bytes, &limits);
+            ends_well::<(u8, String, Blob)>(&bytes, &limits);
+            ends_well::<Value>(&bytes, &limits);
+            ends_well::<IgnoredAny>(&bytes, &limits);
+            ends_well::<Vec<IgnoredAny>>(&bytes, &limits);
+            ends_well::<HashMap<u8, IgnoredAny>>(&bytes, &limits);
+        }
     }
 
     #[test]
@@ -283,6 +302,7 @@ fn structs_are_read_from_maps_in_any_order_with_fields_to_spare_and_from_arrays(
         b"\x82\xa1y\xfe\xa1x\x01",
         b"\x84\xa1z\x92\x01\x81\x02\x03\xa1y\xfe\xa3new\xc7\x01\x05\x00\xa1x\x01",
         b"\x83\xa1x\x01\xa1y\xfe\xa5label\xc0",
+        b"\x83\xa1x\x01\xa2\xc3\x28\x00\xa1y\xfe",
         b"\x93\x01\xfe\xc0",
     ] {
         assert_eq!(

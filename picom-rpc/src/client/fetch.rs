@@ -121,67 +121,88 @@ impl<C: Collect, E: From<CallError>> Future for Fetching<C, E> {
 impl<C: Collect, E> Fetching<C, E> {
     fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Result<C::Output, CallError>> {
         loop {
-            match std::mem::replace(&mut self.state, State::Done) {
+            // In place: the state of a call under way is some hundred bytes, and this is its every poll.
+            if let State::Flying(call, flight) = &mut self.state {
+                let landed = ready!(poll_flight(
+                    flight,
+                    &mut self.input,
+                    &mut self.reply,
+                    &self.client,
+                    cx
+                ));
+                let next = match landed {
+                    Ok(value) => Ok(value),
+                    Err(Landing::Final(failure)) => Err(call.rejected(flight.endpoint(), failure)),
+                    Err(Landing::Attempt(error)) => {
+                        self.state = self.again(error)?;
+                        continue;
+                    }
+                };
+                self.state = State::Done;
+                return Poll::Ready(next);
+            }
+            self.state = match std::mem::replace(&mut self.state, State::Done) {
                 State::New(setup) => {
                     let ends = self.input.is_none();
                     let default = self.client.config().fetch_timeout;
                     let mut call = Call::begin(setup, default, ends)?;
-                    self.state = match call.try_open() {
+                    match call.try_open() {
                         Some(flight) => State::Flying(call, flight?),
                         None => opening(call, Duration::ZERO),
-                    };
+                    }
                 }
                 State::Opening(mut opening) => match opening.as_mut().poll(cx) {
                     Poll::Pending => {
                         self.state = State::Opening(opening);
                         return Poll::Pending;
                     }
-                    Poll::Ready((call, flight)) => self.state = State::Flying(call, flight?),
+                    Poll::Ready((call, flight)) => State::Flying(call, flight?),
                 },
-                State::Flying(mut call, mut flight) => match self.poll_flight(&mut flight, cx) {
-                    Poll::Pending => {
-                        self.state = State::Flying(call, flight);
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(Ok(value)) => return Poll::Ready(Ok(value)),
-                    Poll::Ready(Err(Landing::Final(failure))) => {
-                        return Poll::Ready(Err(call.rejected(flight.endpoint(), failure)));
-                    }
-                    Poll::Ready(Err(Landing::Attempt(error))) => {
-                        let repeatable = self.input.as_ref().is_none_or(Pump::is_repeatable);
-                        let wait = call.attempt_failed(flight.endpoint(), failure_of(error), repeatable)?;
-                        drop(flight);
-                        self.reply = C::default();
-                        if let Some(input) = &mut self.input {
-                            input.rewind();
-                        }
-                        self.state = match wait.is_zero().then(|| call.try_open()).flatten() {
-                            Some(flight) => State::Flying(call, flight?),
-                            None => opening(call, wait),
-                        };
-                    }
-                },
-                State::Done => panic!("a call was polled after it had ended"),
-            }
+                State::Flying(..) | State::Done => panic!("a call was polled after it had ended"),
+            };
         }
     }
 
-    fn poll_flight(&mut self, flight: &mut Flight, cx: &mut Context<'_>) -> Poll<Result<C::Output, Landing>> {
-        if let Some(input) = &mut self.input
-            && let Poll::Ready(Err(error)) = input.poll(&mut flight.send, cx)
-        {
-            return Poll::Ready(Err(Landing::Final(match error {
-                PumpError::Encode(error) => CallFailure::Encode(error),
-                PumpError::Send(error) => CallFailure::Send(error),
-            })));
+    /// The attempt came to nothing: begins the next, or gives the error of the call.
+    fn again(&mut self, error: StreamError) -> Result<State, CallError> {
+        let State::Flying(mut call, flight) = std::mem::replace(&mut self.state, State::Done) else {
+            return Ok(State::Done);
+        };
+        let repeatable = self.input.as_ref().is_none_or(Pump::is_repeatable);
+        let wait = call.attempt_failed(flight.endpoint(), failure_of(error), repeatable)?;
+        drop(flight);
+        self.reply = C::default();
+        if let Some(input) = &mut self.input {
+            input.rewind();
         }
-        let config = self.client.config();
-        loop {
-            match ready!(flight.poll_message(cx)) {
-                Ok(Some(message)) => self.reply.take(message, config).map_err(Landing::Final)?,
-                Ok(None) => return Poll::Ready(self.reply.finish(config).map_err(Landing::Final)),
-                Err(error) => return Poll::Ready(Err(Landing::Attempt(error))),
-            }
+        Ok(match wait.is_zero().then(|| call.try_open()).flatten() {
+            Some(flight) => State::Flying(call, flight?),
+            None => opening(call, wait),
+        })
+    }
+}
+
+fn poll_flight<C: Collect>(
+    flight: &mut Flight,
+    input: &mut Option<Pump>,
+    reply: &mut C,
+    client: &Client,
+    cx: &mut Context<'_>,
+) -> Poll<Result<C::Output, Landing>> {
+    if let Some(input) = input
+        && let Poll::Ready(Err(error)) = input.poll(&mut flight.send, cx)
+    {
+        return Poll::Ready(Err(Landing::Final(match error {
+            PumpError::Encode(error) => CallFailure::Encode(error),
+            PumpError::Send(error) => CallFailure::Send(error),
+        })));
+    }
+    let config = client.config();
+    loop {
+        match ready!(flight.poll_message(cx)) {
+            Ok(Some(message)) => reply.take(message, config).map_err(Landing::Final)?,
+            Ok(None) => return Poll::Ready(reply.finish(config).map_err(Landing::Final)),
+            Err(error) => return Poll::Ready(Err(Landing::Attempt(error))),
         }
     }
 }

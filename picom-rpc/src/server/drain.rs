@@ -58,6 +58,7 @@ impl fmt::Display for EndReport {
 pub(super) struct Ending {
     begun: AtomicBool,
     report: watch::Sender<Option<EndReport>>,
+    hurried: watch::Sender<bool>,
 }
 
 impl Ending {
@@ -65,7 +66,19 @@ impl Ending {
         Ending {
             begun: AtomicBool::new(false),
             report: watch::Sender::new(None),
+            hurried: watch::Sender::new(false),
         }
+    }
+
+    /// What is still to be waited for is cut.
+    pub(super) fn hurry(&self) {
+        self.hurried.send_replace(true);
+    }
+
+    /// Waits until somebody is in a hurry.
+    async fn hurried(&self) {
+        // The sender is here.
+        let _ = self.hurried.subscribe().wait_for(|hurried| *hurried).await;
     }
 
     /// Holds the server until it has ended.
@@ -102,7 +115,10 @@ async fn end(inner: &Inner) -> EndReport {
         Announced::Not | Announced::Ended => (false, None),
     };
     if announced {
-        time::sleep(config.keep_accepting).await;
+        tokio::select! {
+            () = time::sleep(config.keep_accepting) => {}
+            () = inner.ending.hurried() => {}
+        }
     }
     let listener = inner.listener().as_ref().cloned();
     let drained = match listener {
@@ -110,7 +126,15 @@ async fn end(inner: &Inner) -> EndReport {
             listener.start_drain(config.drain_timeout);
             listener.stop_accepting();
             let bound = config.drain_timeout.saturating_add(FAREWELL);
-            match time::timeout(bound, listener.drained()).await {
+            let drained = async {
+                let mut drained = std::pin::pin!(listener.drained());
+                tokio::select! {
+                    report = &mut drained => return report,
+                    () = inner.ending.hurried() => listener.start_drain(Duration::ZERO),
+                }
+                drained.await
+            };
+            match time::timeout(bound, drained).await {
                 Ok(report) => report,
                 Err(_) => {
                     let left = listener.stats().connections;

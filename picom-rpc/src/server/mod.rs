@@ -233,6 +233,12 @@ impl Server {
     pub async fn end(&self) -> EndReport {
         Ending::run(&self.inner).await
     }
+
+    /// Shortens an [`end`](Self::end), under way or to come: calls that are not finished are cut, with a goaway, and nobody
+    /// is waited for but the registry.
+    pub fn hurry(&self) {
+        self.inner.ending.hurry();
+    }
 }
 
 impl Inner {

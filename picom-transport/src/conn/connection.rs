@@ -192,10 +192,8 @@ impl Connection {
                 ends,
             })
         })?;
-        Ok((
-            SendHalf::new(shared.clone(), key),
-            RecvHalf::new(shared.clone(), key),
-        ))
+        let send = if ends { SendHalf::released } else { SendHalf::new };
+        Ok((send(shared.clone(), key), RecvHalf::new(shared.clone(), key)))
     }
 
     /// It stands, and takes new streams as far as slots go.
@@ -212,11 +210,6 @@ impl Connection {
     /// How many streams could be opened now.
     pub fn free_slots(&self) -> u32 {
         self.shared().with(|state| state.mux.free_slots())
-    }
-
-    /// Waits until a slot may be free, or the connection takes no streams any more. May return early; cancel safe.
-    pub async fn slot_freed(&self) {
-        self.shared().slots.notified().await;
     }
 
     /// Who the other side is.

@@ -40,6 +40,8 @@ pub(super) struct Driver {
     handler: Option<Arc<dyn StreamHandler>>,
     codec: FrameCodec,
     read: BytesMut,
+    /// How much room a read is given at least.
+    read_step: usize,
     /// The first bytes have been looked at.
     sniffed: bool,
     /// Since when a frame has been incomplete.
@@ -79,6 +81,7 @@ impl Driver {
             handler,
             codec: FrameCodec::new(config.frame_limit),
             read: BytesMut::new(),
+            read_step: FIRST_READ,
             sniffed: role == Role::Client,
             partial_since: None,
             staged: Staged::default(),
@@ -103,6 +106,7 @@ impl Driver {
                 break;
             }
             self.make_room();
+            let room = self.read.capacity() - self.read.len();
             match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.read) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => {
@@ -114,7 +118,8 @@ impl Driver {
                     });
                     break;
                 }
-                Poll::Ready(Ok(_)) => {
+                Poll::Ready(Ok(count)) => {
+                    self.grow_room(room, count);
                     if !self.take_frames(now) {
                         break;
                     }
@@ -130,16 +135,16 @@ impl Driver {
     }
 
     fn make_room(&mut self) {
-        let capacity = self.read.capacity();
-        if self.read.len() < capacity {
-            return;
+        if self.read.capacity() - self.read.len() < self.read_step {
+            self.read.reserve(self.read_step);
         }
-        let step = if capacity == 0 {
-            FIRST_READ
-        } else {
-            capacity.clamp(FIRST_READ, MOST_READ)
-        };
-        self.read.reserve(step);
+    }
+
+    /// A read that fills all the room there was asks for more of it the next time.
+    fn grow_room(&mut self, room: usize, count: usize) {
+        if count >= room {
+            self.read_step = (self.read_step * 2).min(MOST_READ);
+        }
     }
 
     /// Hands the complete frames to the multiplexer and what was opened to the handler. Says whether to go on reading.
@@ -421,7 +426,13 @@ impl Future for Driver {
         if driver.closing.is_none() {
             let read = driver.poll_input(cx, now);
             // The clock is read again for each round: a timer that has fired must not be armed for the past again.
-            while driver.poll_time(cx, time::Instant::now().into_std()) {}
+            while driver.poll_time(cx, time::Instant::now().into_std()) {
+                if !read && driver.read.is_empty() {
+                    // Seconds without a frame: the buffer is worth more elsewhere.
+                    driver.read = BytesMut::new();
+                    driver.read_step = FIRST_READ;
+                }
+            }
             let _ = driver.poll_output(cx, now, !read);
             if !driver.is_ended() {
                 return Poll::Pending;

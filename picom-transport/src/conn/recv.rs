@@ -20,6 +20,8 @@ pub struct RecvHalf {
     /// The rest of a frame of packed messages; at most one frame is held here beyond the window.
     items: Option<Items>,
     failed: Option<StreamError>,
+    /// Behind what is here, the peer's half has ended.
+    last: bool,
 }
 
 /// What carries the stream.
@@ -42,6 +44,7 @@ impl RecvHalf {
             line,
             items: None,
             failed: None,
+            last: false,
         }
     }
 
@@ -79,16 +82,24 @@ impl RecvHalf {
                     None => self.items = None,
                 }
             }
+            if self.last {
+                return Poll::Ready(Ok(None));
+            }
             let (received, _replaced) = shared.with(|state| match state.mux.read(key) {
                 Received::Pending => (Received::Pending, register(&mut state.wakers(key).recv, cx)),
                 received => (received, None),
             });
             return Poll::Ready(match received {
                 Received::Pending => return Poll::Pending,
-                Received::Delivery(Delivery::One(message)) => Ok(Some(message)),
-                Received::Delivery(Delivery::Many(items)) => {
-                    self.items = Some(items);
-                    continue;
+                Received::Delivery { delivery, last } => {
+                    self.last = last;
+                    match delivery {
+                        Delivery::One(message) => Ok(Some(message)),
+                        Delivery::Many(items) => {
+                            self.items = Some(items);
+                            continue;
+                        }
+                    }
                 }
                 Received::End => Ok(None),
                 Received::Failed(error) => Err(error),

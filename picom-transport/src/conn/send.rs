@@ -18,6 +18,8 @@ use std::task::{Context, Poll, ready};
 /// message can follow it, and messages that were taken before it may be lost with it.
 pub struct SendHalf {
     line: Line,
+    /// The multiplexer knows it as let go of already.
+    released: bool,
 }
 
 /// What carries the stream.
@@ -30,12 +32,22 @@ impl SendHalf {
     pub(super) fn new(shared: Arc<Shared>, key: Key) -> Self {
         Self {
             line: Line::Native { shared, key },
+            released: false,
         }
     }
 
     pub(crate) fn classic(half: ClassicSend) -> Self {
         Self {
             line: Line::Classic(half),
+            released: false,
+        }
+    }
+
+    /// The half of a call whose input ended with its args.
+    pub(super) fn released(shared: Arc<Shared>, key: Key) -> Self {
+        Self {
+            line: Line::Native { shared, key },
+            released: true,
         }
     }
 
@@ -179,6 +191,9 @@ impl SendHalf {
 impl Drop for SendHalf {
     fn drop(&mut self) {
         // A classic half has a drop of its own.
+        if self.released {
+            return;
+        }
         if let Line::Native { shared, key } = &self.line {
             let _wakers = shared.with(|state| {
                 state.mux.release_send(*key);

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 /// Who the other side is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,7 +70,6 @@ pub(crate) struct State {
 pub(crate) struct Shared {
     state: Mutex<State>,
     pub(crate) stage: watch::Sender<Stage>,
-    pub(crate) slots: Notify,
     pub(crate) classic: HandOver,
     peer: OnceLock<Arc<PeerInfo>>,
     address: String,
@@ -89,7 +88,6 @@ impl Shared {
         Self {
             state: Mutex::new(state),
             stage: watch::Sender::new(Stage::Handshake),
-            slots: Notify::new(),
             classic: HandOver::default(),
             peer: OnceLock::new(),
             address,
@@ -126,7 +124,6 @@ impl Shared {
                 Event::Writable(key) => wakes.push(state.waker(key, |wakers| &mut wakers.send)),
                 Event::Ended(key) => wakes.push(state.waker(key, |wakers| &mut wakers.ended)),
                 Event::Opened(key) => state.opened.push(key),
-                Event::SlotFree => self.slots.notify_one(),
                 Event::Ready | Event::PeerDraining => staged = true,
             }
         }
@@ -156,7 +153,6 @@ impl Shared {
         let closed = matches!(&*self.stage.borrow(), Stage::Closed(_));
         if !closed {
             self.stage.send_replace(stage);
-            self.slots.notify_waiters();
         }
     }
 

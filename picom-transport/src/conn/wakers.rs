@@ -42,8 +42,10 @@ impl WakeList {
         if let Some(waker) = self.first.take() {
             waker.wake();
         }
-        for waker in self.rest.drain(..) {
-            waker.wake();
+        if !self.rest.is_empty() {
+            for waker in self.rest.drain(..) {
+                waker.wake();
+            }
         }
     }
 }

@@ -15,12 +15,13 @@ use dial::{Dial, DialContext};
 use slots::{Decision, SlotView};
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::time;
 
 /// Where to dial and whom to expect there: connections are kept per target.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// `host:port`, IPv6 in brackets.
     pub authority: Arc<str>,
@@ -28,6 +29,13 @@ pub struct Target {
     pub service: Option<Arc<str>>,
     /// The instance that must answer; `None`: any.
     pub instance: Option<Arc<str>>,
+}
+
+/// The address alone: it is looked up for every call, and targets of one address are few.
+impl Hash for Target {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.authority.hash(state);
+    }
 }
 
 impl Target {

@@ -52,6 +52,8 @@ impl Mux {
         let mut stream = Stream::new(true, opening, peer.first_window, self.config.first_window);
         if ends {
             stream.sending = Sending::Finishing;
+            // Nothing is left to do with the sending half: it counts as let go of.
+            stream.send_held = false;
         }
         stream.scheduled = true;
         let key = self.streams.insert(stream);
@@ -141,6 +143,7 @@ impl Mux {
             return Received::End;
         };
         if let Some(entry) = stream.inbox.pop() {
+            let last = stream.recv_ended && stream.fault.is_none() && stream.inbox.is_empty();
             let grant =
                 stream.recv_window.consume(entry.charge) && !stream.recv_ended && stream.failed.is_none();
             if grant {
@@ -148,7 +151,10 @@ impl Mux {
                 self.push_control(key, |control| control.credit = true);
             }
             self.release_budget(entry.reserved);
-            return Received::Delivery(entry.delivery);
+            return Received::Delivery {
+                delivery: entry.delivery,
+                last,
+            };
         }
         if let Some(fault) = &stream.fault {
             return Received::Failed(StreamError::Fault(fault.clone()));

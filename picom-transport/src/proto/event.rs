@@ -17,6 +17,4 @@ pub enum Event {
     Ended(Key),
     /// New calls should go elsewhere: the peer drains.
     PeerDraining,
-    /// A slot for a new stream is free again.
-    SlotFree,
 }

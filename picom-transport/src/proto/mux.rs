@@ -40,8 +40,13 @@ pub(super) enum Phase {
 /// What a half finds when it asks for something to receive.
 #[derive(Debug)]
 pub enum Received {
-    /// One or several messages.
-    Delivery(Delivery),
+    /// One or several messages; with `last`, the peer's half ends properly behind them, and there is no need to ask again.
+    Delivery {
+        /// The messages.
+        delivery: Delivery,
+        /// See above.
+        last: bool,
+    },
     /// Nothing yet: `Readable` will tell.
     Pending,
     /// The peer's half has ended properly.

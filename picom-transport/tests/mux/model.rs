@@ -182,7 +182,7 @@ impl World {
                 assert!(stream.disturbed, "an error without a cause: {error}");
                 direction.ended = true;
             }
-            Received::Pending | Received::Delivery(_) => {}
+            Received::Pending | Received::Delivery { .. } => {}
         }
     }
 

@@ -72,8 +72,14 @@ impl End {
         let mut messages = Vec::new();
         loop {
             match self.mux.read(key) {
-                Received::Delivery(Delivery::One(message)) => messages.push(message),
-                Received::Delivery(Delivery::Many(items)) => {
+                Received::Delivery {
+                    delivery: Delivery::One(message),
+                    ..
+                } => messages.push(message),
+                Received::Delivery {
+                    delivery: Delivery::Many(items),
+                    ..
+                } => {
                     messages.extend(items.map(|item| item.expect("well-formed items")));
                 }
                 other => return (messages, other),

@@ -261,3 +261,26 @@ async fn the_last_handle_closes_the_connection_and_open_streams_go_on() {
     running.listener.drained().await;
     assert_eq!(running.listener.stats().connections, 0);
 }
+
+#[tokio::test]
+async fn an_address_is_free_again_when_its_listener_stops_though_calls_go_on() {
+    let running = serve(ListenerConfig::default());
+    let connection = running.connect().await;
+    let (_send, mut recv) = connection.open(request("wait", vec![5])).unwrap();
+    running
+        .service
+        .until(|service| service.started.load(Ordering::SeqCst) == 1)
+        .await;
+    running.listener.stop_accepting();
+    let refused = async {
+        while TcpConnector.connect(&running.address.to_string()).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), refused)
+        .await
+        .expect("nobody listens there any more");
+    picom_transport::TcpAcceptor::bind(running.address).expect("the address can be taken");
+    running.service.gate.notify_one();
+    assert_eq!(recv.recv().await.unwrap().unwrap(), [5][..]);
+}

@@ -1,7 +1,7 @@
 //! How much memory hostile input can make the codec take.
 
 use bytes::{Bytes, BytesMut};
-use picom_alloc::taken;
+use picom_alloc::{Taken, taken};
 use picom_codec::scan::scan;
 use picom_codec::{Blob, Frame, FrameCodec, Items, LengthCodec, Limits, value};
 use rmpv::Value;
@@ -29,10 +29,19 @@ enum Untagged {
 /// Decoding `bytes` as a `T` fails and takes no more than an error does.
 #[track_caller]
 fn refused_for_nothing<T: DeserializeOwned>(bytes: &[u8]) {
+    refused_for::<T>(bytes, Taken { count: 4, peak: KIB });
+}
+
+/// Decoding `bytes` as a `T` fails and takes no more than `most`.
+#[track_caller]
+fn refused_for<T: DeserializeOwned>(bytes: &[u8], most: Taken) {
     let bytes = Bytes::copy_from_slice(bytes);
     let (result, taken) = taken(|| value::decode::<T>(&bytes, &Limits::default()).map(|_| ()));
     assert!(result.is_err());
-    assert!(taken.peak <= KIB && taken.count <= 4, "{result:?}: {taken:?}");
+    assert!(
+        taken.peak <= most.peak && taken.count <= most.count,
+        "{result:?}: {taken:?}"
+    );
 }
 
 /// Decodes `bytes` as a `T` and says the most it held meanwhile.
@@ -86,14 +95,37 @@ fn announced_lengths_reserve_nothing() {
 }
 
 #[test]
-fn deep_and_reserved_and_trailing_bytes_cost_an_error() {
-    refused_for_nothing::<Tree>(&vec![0x91; 100_000]);
-    refused_for_nothing::<Value>(&vec![0x91; 100_000]);
-    refused_for_nothing::<Untagged>(&vec![0x91; 100_000]);
+fn deep_and_reserved_and_trailing_bytes_cost_no_more_than_the_levels_before_them() {
+    // A vector of one element a level, as far down as the limit goes.
+    let levels = Taken {
+        count: 64 + 4,
+        peak: 16 * KIB,
+    };
+    refused_for::<Tree>(&vec![0x91; 100_000], levels);
+    refused_for::<Value>(&vec![0x91; 100_000], levels);
+    refused_for::<Untagged>(&vec![0x91; 100_000], levels);
     // 1,001 bytes that made half a million allocations elsewhere.
-    refused_for_nothing::<Untagged>(&[vec![0x91; 1000], vec![0x90]].concat());
+    refused_for::<Untagged>(&[vec![0x91; 1000], vec![0x90]].concat(), levels);
     refused_for_nothing::<Value>(&[0xc1]);
     refused_for_nothing::<Value>(&[0xc0, 0xc0]);
+}
+
+#[test]
+fn a_message_that_breaks_off_costs_what_its_bytes_announce() {
+    // As many headers as there are levels, each with as many elements as fit, and then nothing.
+    let levels = 50u32;
+    let bytes: Vec<u8> = (0..levels)
+        .flat_map(|_| [&[0xdd][..], &200u32.to_be_bytes()].concat())
+        .collect();
+    let bytes = [bytes, vec![0xc0; 200 * levels as usize]].concat();
+    // 10,000 elements in all, of 24 bytes.
+    refused_for::<Tree>(
+        &bytes,
+        Taken {
+            count: 60,
+            peak: 10_250 * 24 + KIB,
+        },
+    );
 }
 
 #[test]

@@ -4,11 +4,11 @@
 //! ```text
 //! cargo install cargo-fuzz --locked
 //! cargo fuzz run -s none --fuzz-dir tests/fuzz/targets frames \
-//!     tests/fuzz/targets/corpus/frames tests/fuzz/corpus/frames -- -max_total_time=60
+//!     tests/fuzz/targets/target/corpus/frames tests/fuzz/corpus/frames -- -max_total_time=60
 //! ```
 //!
-//! What a run finds worth keeping goes to the first directory, which is not checked in; the second is read. A crash is
-//! fixed together with its input, copied to `tests/fuzz/corpus`.
+//! What a run finds worth keeping goes to the first directory, which must exist and is not checked in; the second is only
+//! read. A crash is fixed together with its input, copied to `tests/fuzz/corpus`.
 
 mod frames;
 mod scan;

@@ -1,6 +1,7 @@
 //! Any bytes, decoded as types of several shapes.
 
 use bytes::Bytes;
+use picom_codec::scan::scan;
 use picom_codec::value::{decode, decode_slice, encode};
 use picom_codec::{Blob, Limits};
 use rmpv::Value;
@@ -71,17 +72,16 @@ pub fn values(data: &[u8]) {
     survives::<BTreeMap<String, Option<Vec<u8>>>>(&message);
     survives::<Result<(), (u16, bool)>>(&message);
     let ignored = decode::<IgnoredAny>(&message, &Limits::default());
-    assert_eq!(
-        ignored.is_ok(),
-        picom_codec::scan::scan(data, &Limits::default()).is_ok()
-    );
+    assert_eq!(ignored.is_ok(), scan(data, &Limits::default()).is_ok());
     let _ = decode_slice::<(&str, &[u8])>(data, &Limits::default());
     agrees_with_rmp_serde(&message);
 }
 
 fn survives<T: Serialize + DeserializeOwned>(message: &Bytes) {
+    let scanned = scan(message, &Limits::default());
     match decode::<T>(message, &Limits::default()) {
         Ok(value) => {
+            assert_eq!(scanned, Ok(()), "it decodes");
             // What was decoded in 64 levels may need more to be written: text read as an array of bytes, for one.
             let Ok(written) = encode(&value) else { return };
             let again: T = decode(&written, &Limits::default())
@@ -89,6 +89,10 @@ fn survives<T: Serialize + DeserializeOwned>(message: &Bytes) {
             assert_eq!(encode(&again).as_ref(), Ok(&written));
         }
         Err(error) => {
+            match scanned {
+                Ok(()) => assert!(!error.is_malformed(), "{error}"),
+                Err(scanned) => assert_eq!(error, scanned.into()),
+            }
             assert!(error.offset() <= message.len());
             assert!(error.to_string().len() < 1000, "{error}");
         }
@@ -101,7 +105,7 @@ fn survives<T: Serialize + DeserializeOwned>(message: &Bytes) {
     reason = "the oracle, behind the scan, for a type that does not recurse"
 )]
 fn agrees_with_rmp_serde(message: &Bytes) {
-    if picom_codec::scan::scan(message, &Limits::default()).is_err() {
+    if scan(message, &Limits::default()).is_err() {
         return;
     }
     let ours = decode::<Plain>(message, &Limits::default());

@@ -219,9 +219,9 @@ pub async fn run(plan: Plan) -> Tally {
 
 fn client(stage: &Stage, dice: &mut Dice) -> Client {
     let mut config = ClientConfig::default();
-    config.seed = Some(dice.next());
+    config.seed = Some(dice.number());
     config.pool = PoolConfig {
-        seed: dice.next(),
+        seed: dice.number(),
         ..PoolConfig::default()
     };
     stage.world.client_with(config).expect("the defaults fit")

@@ -27,10 +27,15 @@ const CRATES: &[Allowed] = &[
         package: "picom-discovery",
         libraries: &[
             ("async-trait", "Discovery is used as dyn"),
+            ("base64", "basic authentication towards an agent behind a proxy"),
             ("bytes", "bodies of answers"),
             ("fastrand", "jitter from a seed that a simulation can repeat"),
             ("futures-core", "the Stream trait"),
             ("futures-util", "select and stream adapters"),
+            (
+                "hickory-resolver",
+                "DNS as a source: records with their time to live (feature dns)",
+            ),
             (
                 "http-body-util",
                 "bodies of requests, and a bound on those of answers",
@@ -38,11 +43,16 @@ const CRATES: &[Allowed] = &[
             ("hyper", "HTTP to Consul, and the dev agent's server"),
             ("hyper-util", "hyper on tokio's sockets"),
             ("percent-encoding", "service names and ids in paths"),
+            (
+                "rustls-native-certs",
+                "the system's roots, for TLS to the agent (feature tls)",
+            ),
             ("serde", "Consul's JSON"),
             ("serde_json", "Consul's JSON"),
             ("socket2", "keepalive of connections that wait for minutes"),
             ("thiserror", "typed errors"),
             ("tokio", "sockets, timers, the heartbeats' own runtime"),
+            ("tokio-rustls", "TLS to the agent (feature tls)"),
             ("tokio-util", "cancellation"),
             ("tracing", "logs"),
         ],
@@ -110,11 +120,13 @@ const CRATES: &[Allowed] = &[
 /// What tests and examples of any crate may use on top, and the packages under tests/ too.
 const FOR_TESTS: &[(&str, &str)] = &[
     ("anyhow", "examples and binaries of tests"),
+    ("arbitrary", "structured input of the fuzz targets"),
     ("futures-util", "driving streams by hand"),
     ("hyper", "a foreign client or server"),
     ("hyper-util", "a foreign client or server"),
     ("http-body-util", "a foreign client or server"),
     ("proptest", "properties"),
+    ("rcgen", "certificates of a test's own agent"),
     ("rmpv", "an independent reader of MessagePack"),
     ("serde", "types of tests"),
     ("serde_json", "recorded answers"),
