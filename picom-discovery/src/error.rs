@@ -100,10 +100,10 @@ pub enum DiscoveryError {
         /// What is wrong with the answer.
         fault: ProtocolFault,
     },
-    /// More names are watched at once than connections may be open.
+    /// More names are watched at once than connections may be open; they take turns.
     #[error(
-        "{limit} names are watched through {agent} already, one connection each: Consul takes 200 connections from one \
-         address (limits.http_max_conns_per_client); watch fewer names, or raise max_watches"
+        "{limit} names are watched through {agent} already, one connection each, and this one waits for its turn: Consul \
+         takes 200 connections from one address (limits.http_max_conns_per_client); watch fewer names, or raise max_watches"
     )]
     TooManyWatches {
         /// Whom we would ask.

@@ -125,7 +125,7 @@ impl Discovery for Fixed {
 }
 
 /// Host and port of `host:port` or `[ipv6]:port`, or what is wrong.
-fn split_authority(text: &str) -> Result<(&str, u16), &'static str> {
+pub(crate) fn split_authority(text: &str) -> Result<(&str, u16), &'static str> {
     let (host, port) = text.rsplit_once(':').ok_or("it has no port")?;
     let host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(inner) => inner,

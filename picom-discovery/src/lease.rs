@@ -35,6 +35,7 @@ pub enum LeaseState {
 pub struct Lease {
     id: Arc<str>,
     state: watch::Receiver<LeaseState>,
+    draining: Draining,
     ending: Ending,
     /// `changed` has told that the keeper is gone; there is nothing more to tell.
     told: bool,
@@ -45,6 +46,34 @@ pub struct Lease {
 pub struct Keeper {
     state: watch::Sender<LeaseState>,
     end: oneshot::Receiver<EndRequest>,
+    drain: watch::Receiver<bool>,
+    drained: watch::Sender<bool>,
+    drain_told: bool,
+}
+
+/// What the owner of a lease wants of its keeper.
+#[derive(Debug)]
+pub enum Wish {
+    /// That nobody begins new calls. Answered by [`Keeper::drained`].
+    Drain,
+    /// That the registration is taken back.
+    End(EndRequest),
+}
+
+enum Draining {
+    /// A task holds the keeper.
+    Task {
+        wish: watch::Sender<bool>,
+        done: watch::Receiver<bool>,
+    },
+    /// A function does it, at once, and says whether it is done.
+    #[cfg_attr(
+        not(any(test, feature = "mock")),
+        expect(dead_code, reason = "only doubles drain at once")
+    )]
+    Call(Box<dyn Fn() -> bool + Send + Sync>),
+    /// There is nobody to tell.
+    Nothing,
 }
 
 /// The owner wants the registration taken back.
@@ -68,16 +97,19 @@ enum Ending {
     Nothing,
 }
 
-type Release = Box<dyn FnOnce() -> Result<(), EndError> + Send>;
+type Release = Box<dyn FnOnce() -> Result<(), EndError> + Send + Sync>;
 
 impl Lease {
     /// A lease, registering, and the end its keeper works with.
     pub fn pair(id: impl Into<Arc<str>>) -> (Self, Keeper) {
         let (state_sender, state) = watch::channel(LeaseState::Registering { error: None });
         let (end_sender, end) = oneshot::channel();
+        let (wish, drain) = watch::channel(false);
+        let (drained, done) = watch::channel(false);
         let lease = Self {
             id: id.into(),
             state,
+            draining: Draining::Task { wish, done },
             ending: Ending::Task(Some(end_sender)),
             told: false,
         };
@@ -86,6 +118,9 @@ impl Lease {
             Keeper {
                 state: state_sender,
                 end,
+                drain,
+                drained,
+                drain_told: false,
             },
         )
     }
@@ -96,6 +131,7 @@ impl Lease {
         Self {
             id: id.into(),
             state,
+            draining: Draining::Nothing,
             ending: Ending::Nothing,
             told: true,
         }
@@ -106,11 +142,13 @@ impl Lease {
     pub(crate) fn released_by(
         id: impl Into<Arc<str>>,
         state: watch::Receiver<LeaseState>,
+        drain: impl Fn() -> bool + Send + Sync + 'static,
         release: Release,
     ) -> Self {
         Self {
             id: id.into(),
             state,
+            draining: Draining::Call(Box::new(drain)),
             ending: Ending::Call(Some(release)),
             told: false,
         }
@@ -151,6 +189,28 @@ impl Lease {
     /// The id it is registered under.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Takes the instance out of service without taking it back: watchers see it as [`Health::Maintenance`] and begin no
+    /// new calls, heartbeats go on. It stays so until [`end`](Self::end), also when the registry forgets it and it is
+    /// registered again.
+    ///
+    /// Returns whether the registry has confirmed that within `bound`. If not, it goes on being tried.
+    ///
+    /// Cancel safe: the wish stands.
+    ///
+    /// [`Health::Maintenance`]: crate::Health::Maintenance
+    pub async fn drain(&self, bound: Duration) -> bool {
+        match &self.draining {
+            Draining::Nothing => true,
+            Draining::Call(drain) => drain(),
+            Draining::Task { wish, done } => {
+                wish.send_replace(true);
+                let mut done = done.clone();
+                let confirmed = done.wait_for(|done| *done);
+                matches!(tokio::time::timeout(bound, confirmed).await, Ok(Ok(_)))
+            }
+        }
     }
 
     /// Takes the registration back: heartbeats stop at once, a registration in flight is awaited for part of the bound
@@ -229,6 +289,34 @@ impl Keeper {
         });
     }
 
+    /// Waits for the next wish of the owner: at most once that it drains, then once that it ends. Cancel safe; pends
+    /// after the end was told.
+    pub async fn wish(&mut self) -> Wish {
+        if self.end.is_terminated() {
+            pending::<()>().await;
+        }
+        let told = self.drain_told;
+        let drain = async {
+            // Fails when the lease is gone: then the end is told, by its drop.
+            if told || self.drain.wait_for(|wanted| *wanted).await.is_err() {
+                pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            request = &mut self.end => Wish::End(request.unwrap_or(EndRequest { bound: None, done: None })),
+            () = drain => {
+                self.drain_told = true;
+                Wish::Drain
+            }
+        }
+    }
+
+    /// Tells the owner that the instance is out of service.
+    pub fn drained(&self) {
+        self.drained.send_replace(true);
+    }
+
     /// Waits until the owner wants it taken back; returns once. Cancel safe; pends after it has returned.
     pub async fn ended(&mut self) -> EndRequest {
         if self.end.is_terminated() {
@@ -262,6 +350,16 @@ impl EndRequest {
             // The owner's bound may have passed.
             let _ = done.send(result);
         }
+    }
+}
+
+impl std::fmt::Debug for Draining {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Task { .. } => "Task",
+            Self::Call(_) => "Call",
+            Self::Nothing => "Nothing",
+        })
     }
 }
 
@@ -299,6 +397,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_wish_to_drain_is_told_once_and_confirmed() {
+        let (lease, mut keeper) = Lease::pair("a");
+        assert!(!lease.drain(Duration::from_secs(1)).await, "nobody has done it");
+        assert!(matches!(keeper.wish().await, Wish::Drain));
+        keeper.drained();
+        assert!(lease.drain(Duration::ZERO).await);
+        let again = tokio::time::timeout(Duration::from_secs(9), keeper.wish()).await;
+        assert!(again.is_err(), "once");
+        drop(lease);
+        assert!(matches!(keeper.wish().await, Wish::End(request) if request.bound.is_none()));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn dropping_a_lease_asks_for_its_end_without_a_bound() {
         let (lease, mut keeper) = Lease::pair("a");
         drop(lease);
@@ -332,6 +443,7 @@ mod tests {
             Lease::released_by(
                 "a",
                 receiver,
+                || true,
                 Box::new(move || {
                     count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     Ok(())

@@ -2,14 +2,18 @@
 //! connections or calls.
 //!
 //! [`Discovery`] is the one seam: [`Consul`](consul::Consul) implements it over Consul's HTTP API, [`Fixed`] over a list,
-//! `Mock` (feature `mock`) over what a test says. A [`Watch`] holds the newest [`Snapshot`] of a service; a [`Lease`]
-//! keeps a [`Registration`] announced.
+//! [`FileSource`] over a file, `Dns` (feature `dns`) over names, `Mock` (feature `mock`) over what a test says. A [`Watch`] holds the newest [`Snapshot`] of
+//! a service; a [`Lease`] keeps a [`Registration`] announced. CONSUL.md in this package says what is asked of an agent,
+//! request by request.
 
 mod backoff;
 pub mod consul;
 mod discovery;
+#[cfg(feature = "dns")]
+mod dns;
 mod error;
 mod excerpt;
+mod file;
 mod fixed;
 mod instance;
 mod lane;
@@ -26,12 +30,15 @@ mod watch;
 pub mod dev_agent;
 
 pub use discovery::{Discovery, OnUnavailable};
+#[cfg(feature = "dns")]
+pub use dns::{Dns, DnsError, NetErrorSource};
 pub use error::{Cause, DiscoveryError, EndError, Phase, ProtocolFault, RegisterError};
 pub use excerpt::Excerpt;
+pub use file::{FileError, FileSource};
 pub use fixed::{Fixed, FixedError};
 pub use instance::{Health, Instance, InstanceKey, META_NATIVE, META_UUID};
 pub use lane::Lane;
-pub use lease::{EndRequest, Keeper, Lease, LeaseState};
+pub use lease::{EndRequest, Keeper, Lease, LeaseState, Wish};
 #[cfg(feature = "mock")]
 pub use mock::Mock;
 pub use name::{MAX_NAME_BYTES, NameError, ServiceName};

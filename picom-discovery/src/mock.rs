@@ -46,6 +46,8 @@ struct Registered {
     lease: watch::Sender<LeaseState>,
     /// What watchers see; `None` until the registry could be reached, and after a removal.
     instance: Option<Instance>,
+    /// Out of service by its owner's wish.
+    draining: bool,
     /// Ended while the registry was away: removed when it is back.
     ended: bool,
 }
@@ -174,6 +176,20 @@ impl Mock {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether watchers have seen it out of service.
+    fn drain(&self, id: &Arc<str>) -> bool {
+        let mut state = self.lock();
+        if let Some(entry) = state.registered.get_mut(id) {
+            entry.draining = true;
+        }
+        if state.failure.is_some() {
+            return false;
+        }
+        state.beat(Some(id));
+        state.publish_all();
+        true
+    }
+
     fn end(&self, id: &Arc<str>) -> Result<(), EndError> {
         let mut state = self.lock();
         let failure = state.failure.clone();
@@ -246,6 +262,7 @@ impl Discovery for Mock {
             registration,
             lease,
             instance: None,
+            draining: false,
             ended: false,
         };
         state.registered.insert(id.clone(), entry);
@@ -254,7 +271,13 @@ impl Discovery for Mock {
             state.publish(&service);
         }
         let (mock, key) = (self.clone(), id.clone());
-        Ok(Lease::released_by(id, receiver, Box::new(move || mock.end(&key))))
+        let (drained, drain_key) = (self.clone(), id.clone());
+        Ok(Lease::released_by(
+            id,
+            receiver,
+            move || drained.drain(&drain_key),
+            Box::new(move || mock.end(&key)),
+        ))
     }
 
     fn describe(&self) -> String {
@@ -283,7 +306,10 @@ impl State {
                 instance_of(&entry.registration, created)
             });
             if entry.registration.alive().is_none_or(|probe| probe.ask()) {
-                instance.health = Health::Passing;
+                instance.health = match entry.draining {
+                    true => Health::Maintenance,
+                    false => Health::Passing,
+                };
                 entry.lease.send_replace(LeaseState::Passing);
             } else {
                 instance.health = Health::Critical;

@@ -330,6 +330,54 @@ async fn the_end_comes_back_in_time_from_an_agent_that_hangs_and_leaves_nothing(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_drained_instance_stays_out_of_service_whatever_the_agent_forgets() {
+    for compat in [Compat::V1_8, Compat::V1_11] {
+        let world = World::new(compat);
+        let lease = world.register(9000).await;
+        let mut watch = world.watch();
+        assert_eq!(ports(&watch.ready().await), [9000]);
+        assert!(lease.drain(SECOND).await);
+        until(&mut watch, SECOND, |now| {
+            now.instances[0].health == Health::Maintenance
+        })
+        .await;
+        world.faults().forget_state();
+        throughout(&mut watch, 120 * SECOND, |now| {
+            ports(now).is_empty() || !now.freshness.is_live()
+        })
+        .await;
+        assert_eq!(watch.latest().instances[0].health, Health::Maintenance);
+        assert!(matches!(lease.state(), LeaseState::Passing));
+        lease.end(5 * SECOND).await.unwrap();
+        until(&mut watch, SECOND, |now| now.instances.is_empty()).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_names_than_connections_take_turns_and_all_are_heard() {
+    let world = World::new(Compat::V1_8);
+    let mut config = ConsulConfig::new("agent.test", 8500);
+    (config.lane, config.seed, config.max_watches) = (Lane::Inline, Some(3), 4);
+    let caller = Consul::with_dial(config, Arc::new(ToAgent(world.agent.clone()))).unwrap();
+    let (mut watches, mut leases) = (Vec::new(), Vec::new());
+    for port in 9000..9010 {
+        let name = ServiceName::new(format!("svc{port}")).unwrap();
+        watches.push(caller.watch(&name));
+        watches.last_mut().unwrap().ready().await;
+        let one = Registration::new(name, "127.0.0.1", port).unwrap();
+        leases.push(world.server.register(one, OnUnavailable::Fail).await.unwrap());
+    }
+    for watch in &mut watches {
+        until(watch, 6 * SECOND, |now| ports(now).len() == 1).await;
+    }
+    let before = world.agent.counters();
+    throughout(&mut watches[0], 60 * SECOND, |now| now.freshness.is_live()).await;
+    assert!(watches.iter().all(|watch| watch.latest().freshness.is_live()));
+    let after = world.agent.counters();
+    assert!(after.blocked <= 4 && after.requests - before.requests <= 340);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_last_watch_leaves_no_connection() {
     let world = World::new(Compat::V1_8);
     let mut watches: Vec<_> = (0..10).map(|_| world.watch()).collect();
@@ -502,6 +550,7 @@ proptest! {
         end_at in 0u64..20_000,
         farewell in proptest::sample::select(vec![Farewell::End, Farewell::DropLease, Farewell::DropRegister]),
         keep_trying in any::<bool>(),
+        drains in any::<bool>(),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         let left = runtime.block_on(async {
@@ -526,6 +575,10 @@ proptest! {
                 Farewell::End => {
                     if let Ok(Ok(lease)) = registering.await {
                         let ending = tokio::spawn(async move {
+                            if drains {
+                                // What is asked for within no time is tried all the same.
+                                lease.drain(Duration::ZERO).await;
+                            }
                             let begun = Instant::now();
                             // A failure is told, and what happens after it is what is tested here.
                             let _ = lease.end(5 * SECOND).await;

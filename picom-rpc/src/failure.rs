@@ -37,8 +37,8 @@ pub enum CallFailure {
     /// No connection to the instance.
     #[error("the instance cannot be reached")]
     Unreachable(#[source] DialError),
-    /// The connection did not take the call.
-    #[error("the connection did not take the call")]
+    /// The call could not be sent: its arguments or its metadata are over a limit of the peer, or its connection was ending.
+    #[error("the call could not be sent")]
     NotOpened(#[source] OpenError),
     /// The time of the call passed before it could be sent.
     #[error("the time of the call passed before it could be sent")]

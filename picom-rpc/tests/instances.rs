@@ -243,3 +243,25 @@ async fn another_process_of_the_same_service_at_a_reused_address_is_told_apart()
         .unwrap_err();
     assert!(format!("{error:?}").contains("wrong-peer"), "{error:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn more_calls_than_one_instance_has_slots_for_wait_their_turn() {
+    let memory = InMemory::new();
+    let mut config = picom_rpc::ServerConfig::default();
+    config.listener.connection.stream_limit = 8;
+    let methods = Methods::new().unary("nap", |n: u64| async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Ok(n)
+    });
+    memory.serve_with("s", methods, config).await.unwrap();
+    let client = memory.client().unwrap();
+    let calls: Vec<_> = (0..1000u64)
+        .map(|n| {
+            let client = client.clone();
+            tokio::spawn(async move { client.fetch::<u64>("s", "nap", &n).await })
+        })
+        .collect();
+    for (n, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.unwrap().unwrap(), n as u64);
+    }
+}

@@ -12,7 +12,8 @@ use std::sync::Arc;
 /// What went wrong: with a configuration, with exposing methods, or with a call. Cheap to clone.
 ///
 /// Ask it questions, or take the reason apart with [`as_call`](Self::as_call), [`as_expose`](Self::as_expose) and
-/// [`as_config`](Self::as_config). `Display` says what happened, to whom, and what to do; `source()` has what lies below.
+/// [`as_config`](Self::as_config). `Display` says what happened, to whom, what to do, and every cause;
+/// there is no `source()` behind it.
 #[derive(Clone)]
 pub struct Error(Repr);
 
@@ -258,32 +259,32 @@ impl From<Error> for Fault {
     }
 }
 
+/// The whole story, causes included: a line that is printed or logged must not leave out the one fact that is needed.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Repr::Signal(_) => f.write_str("signals of the operating system cannot be waited for"),
-            _ => fmt::Display::fmt(self.inner(), f),
-        }
-    }
-}
-
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)?;
-        let mut source = self.source();
-        while let Some(error) = source {
+        let mut cause = match &self.0 {
+            Repr::Signal(error) => {
+                f.write_str("signals of the operating system cannot be waited for")?;
+                Some(&**error as &(dyn StdError + 'static))
+            }
+            _ => {
+                fmt::Display::fmt(self.inner(), f)?;
+                self.inner().source()
+            }
+        };
+        while let Some(error) = cause {
             write!(f, ": {error}")?;
-            source = error.source();
+            cause = error.source();
         }
         Ok(())
     }
 }
 
-impl StdError for Error {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match &self.0 {
-            Repr::Signal(error) => Some(&**error),
-            _ => self.inner().source(),
-        }
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
+
+/// Without a source: the text has it already, and printers of chains would say it twice.
+impl StdError for Error {}

@@ -156,7 +156,8 @@ impl Picom {
     }
 
     /// Waits for SIGINT or SIGTERM (Ctrl-C on other systems), and ends. A second signal cuts what is not finished yet.
-    /// Dropped before a signal came, nothing happens.
+    /// Dropped before a signal came, nothing happens. Signals are heard from its first poll on: one that comes between
+    /// `expose` and that ends the process at once.
     ///
     /// # Errors
     ///

@@ -20,6 +20,7 @@ Usage: cargo xtask bench [options]
   --only a,b      these cells, groups of cells (add, echo1k, open) and peers; both kinds may stand in one list
   --rounds N      so many rounds (default 7; quick 3)
   --seconds S     so long is measured in each (default 2; quick 0.7)
+  --thread        the one worker is a thread of tokio's multi-thread runtime; else its current-thread runtime
   --cold-build    also how long `cargo build` takes from nothing, for picom and for tonic
   --json          print the JSON instead of the Markdown
   --list          print the cells and the peers
@@ -34,7 +35,7 @@ const TARGET: &str = "bench-build";
 
 pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     let mut passed_on = Vec::new();
-    for flag in ["--quick", "--cold-build", "--json", "--list"] {
+    for flag in ["--quick", "--thread", "--cold-build", "--json", "--list"] {
         if args.flag(flag) {
             passed_on.push(flag.to_owned());
         }

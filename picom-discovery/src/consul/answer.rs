@@ -114,6 +114,17 @@ impl Asked {
         self.registered(answer)
     }
 
+    /// Maintenance was set, or the id is unknown: a 404 in every version.
+    pub(crate) fn maintained(&self, id: &Arc<str>, answer: &Answer) -> Result<(), DiscoveryError> {
+        if answer.status == StatusCode::NOT_FOUND {
+            return Err(DiscoveryError::NotRegistered {
+                agent: self.agent.clone(),
+                id: id.clone(),
+            });
+        }
+        self.registered(answer)
+    }
+
     /// What the agent knows of the id of `registration`.
     pub(crate) fn looked(
         &self,

@@ -40,6 +40,8 @@ pub(crate) struct Scope {
     partition: Option<String>,
     datacenter: Option<String>,
     consistency: Consistency,
+    tags: Vec<String>,
+    node_meta: Vec<(String, String)>,
 }
 
 /// How a check is left by a registration or a heartbeat.
@@ -99,6 +101,8 @@ impl Scope {
             partition: config.partition.clone(),
             datacenter: config.datacenter.clone(),
             consistency: config.consistency,
+            tags: config.tags.clone(),
+            node_meta: config.node_meta.clone(),
         }
     }
 
@@ -107,6 +111,13 @@ impl Scope {
     pub(crate) fn health(&self, service: &ServiceName, block: Option<Block>) -> Request {
         let mut query = self.query();
         query.push_opt("dc", self.datacenter.as_deref());
+        // Each given again means "and".
+        for tag in &self.tags {
+            query.push("tag", tag);
+        }
+        for (key, value) in &self.node_meta {
+            query.push("node-meta", &format!("{key}:{value}"));
+        }
         match self.consistency {
             Consistency::Leader => {}
             Consistency::Stale => query.push_flag("stale"),
@@ -174,6 +185,18 @@ impl Scope {
             "a look at a registration",
             &["agent", "service", id],
             self.query(),
+        )
+    }
+
+    /// Takes the instance out of service, whatever its check says.
+    pub(crate) fn maintain(&self, id: &str) -> Request {
+        let mut query = self.query();
+        query.push("enable", "true");
+        query.push("reason", "the service drains");
+        put(
+            "maintenance of a registration",
+            &["agent", "service", "maintenance", id],
+            query,
         )
     }
 
@@ -289,11 +312,13 @@ mod tests {
             config.datacenter = Some("dc 2".into());
             config.namespace = Some("team&a".into());
             config.partition = Some("p".into());
+            config.tags = vec!["v 1".into(), "eu".into()];
+            config.node_meta = vec![("rack".into(), "a:1".into())];
         });
         let path = full.health(&ServiceName::new("s").unwrap(), None).path;
         assert_eq!(
             path,
-            "/v1/health/service/s?ns=team%26a&partition=p&dc=dc%202&cached"
+            "/v1/health/service/s?ns=team%26a&partition=p&dc=dc%202&tag=v%201&tag=eu&node-meta=rack%3Aa%3A1&cached"
         );
     }
 
@@ -352,6 +377,9 @@ mod tests {
                 .starts_with("/v1/agent/check/fail/service%3Ax?note=the%20")
         );
         assert_eq!(scope.look(id).path, "/v1/agent/service/a%2Fb%20c%25%C3%B6");
+        let maintain = scope.maintain("x");
+        let path = "/v1/agent/service/maintenance/x?enable=true&reason=the%20service%20drains";
+        assert_eq!((maintain.method, maintain.path.as_str()), (Method::PUT, path));
         let deregister = scope.deregister("x");
         assert_eq!(
             (deregister.method, deregister.path.as_str()),

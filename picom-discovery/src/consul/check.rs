@@ -51,6 +51,11 @@ pub(crate) struct TtlCheck {
     confirmed: bool,
     /// The registration has to be made again although the agent knows us: another token, or someone overwrote it.
     renew: bool,
+    /// The owner wants no new calls: the registration stands, in maintenance.
+    draining: bool,
+    /// The agent has confirmed that since the last registration (which takes maintenance away).
+    maintained: bool,
+    next_maintain: Instant,
     /// A heartbeat failed in a way that might mean "not registered": ask.
     doubt: bool,
     /// The agent may hold the registration.
@@ -74,6 +79,8 @@ pub(crate) enum Action {
     Register(CheckStatus),
     Beat(CheckStatus),
     Look,
+    /// Out of service.
+    Maintain,
     Deregister,
 }
 
@@ -113,6 +120,9 @@ impl TtlCheck {
             registered: false,
             confirmed: false,
             renew: false,
+            draining: false,
+            maintained: false,
+            next_maintain: now,
             doubt: false,
             may_exist: false,
             unsettled: None,
@@ -138,11 +148,17 @@ impl TtlCheck {
         } else {
             CheckStatus::Critical
         };
+        // A new check of a draining instance fails until it is in maintenance: nobody may see it pass in between.
+        let first = if self.draining {
+            CheckStatus::Critical
+        } else {
+            status
+        };
         if !self.registered {
             return match self.next_register > now {
                 true => Step::Sleep(self.next_register),
                 false => Step::Do {
-                    action: Action::Register(status),
+                    action: Action::Register(first),
                     within: self.times.call,
                 },
             };
@@ -150,6 +166,13 @@ impl TtlCheck {
         if self.doubt {
             return Step::Do {
                 action: Action::Look,
+                within: self.times.beat,
+            };
+        }
+        let out_of_service = self.draining && !self.maintained;
+        if out_of_service && now >= self.next_maintain {
+            return Step::Do {
+                action: Action::Maintain,
                 within: self.times.beat,
             };
         }
@@ -163,8 +186,11 @@ impl TtlCheck {
         // What is not urgent is done between heartbeats and must not delay the next.
         let spare = self.next_beat - now;
         let mut until = self.next_beat;
+        if out_of_service {
+            until = until.min(self.next_maintain);
+        }
         for (due, action) in [
-            (self.renew.then_some(self.next_register), Action::Register(status)),
+            (self.renew.then_some(self.next_register), Action::Register(first)),
             (Some(self.next_look), Action::Look),
         ] {
             match due {
@@ -190,6 +216,9 @@ impl TtlCheck {
             (Action::Look, Some(ending)) => ending.looked(now, random, outcome),
             (Action::Look, None) => self.looked(now, random, outcome),
             (Action::Beat(_), _) => self.beaten(now, random, outcome),
+            (Action::Maintain, None) => self.maintained(now, random, outcome),
+            // What is taken back needs no maintenance.
+            (Action::Maintain, Some(_)) => {}
             (Action::Deregister, None) => {}
         }
     }
@@ -206,6 +235,16 @@ impl TtlCheck {
     pub(crate) fn renew(&mut self, now: Instant) {
         self.renew = true;
         self.next_register = now;
+    }
+
+    /// The owner wants no new calls.
+    pub(crate) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Whether the agent has confirmed that there are no new calls.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.draining && self.maintained
     }
 
     /// The owner wants the registration gone, and waits for `bound` (or not at all). From here on nothing is
@@ -235,6 +274,7 @@ impl TtlCheck {
         match outcome {
             Ok(_) => {
                 (self.registered, self.renew, self.may_exist) = (true, false, true);
+                (self.maintained, self.next_maintain) = (false, now);
                 self.next_beat = now;
                 self.next_look = now + jittered(LOOK_EVERY, random);
             }
@@ -299,6 +339,23 @@ impl TtlCheck {
             _ => {}
         }
         self.error = Some(error);
+    }
+
+    fn maintained(&mut self, now: Instant, random: u64, outcome: Outcome) {
+        let Err(error) = outcome else {
+            self.maintained = true;
+            return;
+        };
+        self.next_maintain = now
+            + match &*error {
+                DiscoveryError::BadRequest { .. } => REFUSED_RETRY,
+                DiscoveryError::Denied { .. } => DENIED_RETRY,
+                _ => self.times.retry,
+            };
+        if matches!(*error, DiscoveryError::NotRegistered { .. }) {
+            self.error = Some(error);
+            self.forgotten(now, random);
+        }
     }
 
     fn looked(&mut self, now: Instant, random: u64, outcome: Outcome) {

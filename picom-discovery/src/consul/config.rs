@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::token::Token;
+use super::token::{Secret, Token};
 use crate::instance::authority;
 use crate::lane::Lane;
 use crate::registration::host_fault;
@@ -22,12 +22,25 @@ use crate::registration::host_fault;
 pub struct ConsulConfig {
     /// The agent. 127.0.0.1:8500 unless set: Consul's model is an agent on every machine.
     pub address: AgentAddress,
+    /// TLS to the agent.
+    pub tls: TlsSettings,
     /// The ACL token.
     pub token: Token,
+    /// `user:password` for a proxy before the agent that asks for basic authentication; Consul itself does not.
+    pub basic_auth: Option<Secret>,
     /// Which servers may answer a watch.
     pub consistency: Consistency,
     /// Watch instances of this datacenter instead of the agent's own.
     pub datacenter: Option<String>,
+    /// Watch only instances that have all of these tags.
+    pub tags: Vec<String>,
+    /// Watch only instances on nodes with all of these pairs in their meta.
+    pub node_meta: Vec<(String, String)>,
+    /// Which of an instance's addresses is dialled.
+    pub reach: Reach,
+    /// Whether calls may go to instances with a warning: they are then seen as passing, with the weight they announced
+    /// for warnings; one of weight 0 stays out. Off: Consul's own `passing` leaves them out as well.
+    pub use_warnings: bool,
     /// Enterprise only: the namespace of services. Other agents refuse a request that names one.
     pub namespace: Option<String>,
     /// Enterprise only: the admin partition.
@@ -42,13 +55,61 @@ pub struct ConsulConfig {
     pub call_timeout: Duration,
     /// The largest answer taken. 32 MiB: about 20,000 instances.
     pub max_body: usize,
-    /// Names watched at once; each takes a connection. 128: Consul refuses the 201st connection of one address, and on
-    /// loopback all processes of the machine share those.
+    /// Connections for watches, one a name, of all clients in this process that have the same agent; the client that
+    /// comes first decides for those that come while it lives. 128: Consul refuses the 201st connection of one
+    /// address, and on loopback all processes of the machine share those. Names beyond it take turns of two seconds; one
+    /// that waits for its own longer than ten is stale meanwhile.
     pub max_watches: usize,
     /// Where heartbeats run.
     pub lane: Lane,
     /// Makes jitter repeatable, for simulations.
     pub seed: Option<u64>,
+}
+
+/// TLS to the agent. Files are PEM; they are looked at before every new connection, and read again when they have
+/// changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsSettings {
+    /// Whether TLS is spoken at all; needs the feature `tls` of this crate.
+    pub enabled: bool,
+    /// Certificates of authorities, in place of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// A directory of such files, in place of the system's; with `ca_file`, both count.
+    pub ca_path: Option<PathBuf>,
+    /// The certificate to show the agent, with those between it and its authority.
+    pub client_cert: Option<PathBuf>,
+    /// Its key. One without the other is an error.
+    pub client_key: Option<PathBuf>,
+    /// The name the agent's certificate must be for, if it is not the host of the address.
+    pub server_name: Option<String>,
+    /// Whether the agent's certificate is verified. `false` leaves the token to anyone who can get in between.
+    pub verify: bool,
+}
+
+impl Default for TlsSettings {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            ca_file: None,
+            ca_path: None,
+            client_cert: None,
+            client_key: None,
+            server_name: None,
+            verify: true,
+        }
+    }
+}
+
+/// Which of the addresses an instance announces is dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reach {
+    /// The service's own, or its node's if it has none.
+    #[default]
+    Lan,
+    /// The one tagged `wan`, of the service or else of its node, for callers in other datacenters; the former if there
+    /// is none.
+    Wan,
 }
 
 /// Which servers may answer a watch.
@@ -71,10 +132,10 @@ pub enum Consistency {
 }
 
 /// Where an agent listens. Parses what `CONSUL_HTTP_ADDR` may hold: `host:port`, `http://host[:port][/prefix]`,
-/// `unix:///path`.
+/// `unix:///path`; what may also be `https://` is read by [`ConsulConfig::at`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentAddress {
-    /// HTTP over TCP.
+    /// HTTP over TCP, or over TLS over TCP (see [`TlsSettings::enabled`]).
     Tcp {
         /// Host name or IP address, without brackets.
         host: String,
@@ -132,6 +193,16 @@ pub enum ConfigError {
         /// The most possible.
         most: String,
     },
+    /// A file of the TLS settings cannot be used.
+    #[error("{setting} is {path:?}, which cannot be used: {reason}")]
+    TlsFile {
+        /// The setting.
+        setting: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The token file cannot be read.
     #[error("token file {path:?} cannot be read")]
     TokenFile {
@@ -157,9 +228,15 @@ impl ConsulConfig {
                 port,
                 prefix: String::new(),
             },
+            tls: TlsSettings::default(),
             token: Token::None,
+            basic_auth: None,
             consistency: Consistency::default(),
             datacenter: None,
+            tags: Vec::new(),
+            node_meta: Vec::new(),
+            reach: Reach::default(),
+            use_warnings: false,
             namespace: None,
             partition: None,
             wait: Duration::from_secs(60),
@@ -170,6 +247,20 @@ impl ConsulConfig {
             lane: Lane::default(),
             seed: None,
         }
+    }
+
+    /// The defaults with the agent at an address as `CONSUL_HTTP_ADDR` may hold it: what [`AgentAddress`] reads, and
+    /// `https://host[:port][/prefix]`, which enables TLS.
+    ///
+    /// # Errors
+    /// The address cannot be read.
+    pub fn at(address: &str) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        (config.address, config.tls.enabled) = match address.strip_prefix("https://") {
+            Some(rest) => (AgentAddress::over_tcp(address, rest, 443)?, true),
+            None => (address.parse()?, false),
+        };
+        Ok(config)
     }
 
     /// Whether every value is in its range.
@@ -185,6 +276,12 @@ impl ConsulConfig {
         in_range("call_timeout", self.call_timeout, millisecond * 100, second * 120)?;
         in_range("max_body", self.max_body, 4 << 10, 1 << 30)?;
         in_range("max_watches", self.max_watches, 1, 10_000)?;
+        if self.tls.client_cert.is_some() != self.tls.client_key.is_some() {
+            return Err(ConfigError::Malformed {
+                setting: "the client certificate",
+                reason: "certificate and key are needed both, or neither".to_owned(),
+            });
+        }
         if let AgentAddress::Tcp { host, port, .. } = &self.address {
             let reason = match port {
                 0 => Some("nobody can dial port 0"),
@@ -257,18 +354,24 @@ impl FromStr for AgentAddress {
         let rest = match text.split_once("://") {
             None => text,
             Some(("http", rest)) => rest,
+            Some(("https", _)) => return Err(fault("an address with TLS is read by ConsulConfig::at")),
             Some(("unix", path)) if path.starts_with('/') && cfg!(unix) => {
                 return Ok(Self::Unix { path: path.into() });
             }
             Some(("unix", _)) => return Err(fault("a unix socket is written unix:///path, on unix")),
-            Some(("https", _)) => {
-                return Err(ConfigError::Unsupported {
-                    setting: "the agent's address",
-                    value: text.to_owned(),
-                    reason: "TLS to the agent is not implemented; use http to an agent on this machine, or a unix socket",
-                });
-            }
-            Some(_) => return Err(fault("the scheme is http or unix")),
+            Some(_) => return Err(fault("the scheme is http, https or unix")),
+        };
+        Self::over_tcp(text, rest, 80)
+    }
+}
+
+impl AgentAddress {
+    /// Reads what comes behind the scheme of `text`. Without a port it is `usual`: that of the scheme, as with the
+    /// official client, whose own default of 8500 is for no address at all.
+    fn over_tcp(text: &str, rest: &str, usual: u16) -> Result<Self, ConfigError> {
+        let fault = |reason| ConfigError::Address {
+            address: text.to_owned(),
+            reason,
         };
         let (place, path) = match rest.find('/') {
             Some(at) => rest.split_at(at),
@@ -281,10 +384,9 @@ impl FromStr for AgentAddress {
         {
             return Err(fault("a path before /v1 consists of plain characters"));
         }
-        // Without a port the official client dials the one of http; its own default of 8500 is for no address at all.
         let (host, port) = match place.strip_prefix('[') {
             Some(inner) => match inner.split_once(']') {
-                Some((host, "")) => (host, 80),
+                Some((host, "")) => (host, usual),
                 Some((host, port)) => {
                     let port = port
                         .strip_prefix(':')
@@ -297,7 +399,7 @@ impl FromStr for AgentAddress {
                 None => return Err(fault("[ is not closed")),
             },
             None => match place.split_once(':') {
-                None => (place, 80),
+                None => (place, usual),
                 Some((_, port)) if port.contains(':') => {
                     return Err(fault("an IPv6 address is written in brackets"));
                 }
@@ -380,14 +482,38 @@ mod tests {
             let error = text.parse::<AgentAddress>().unwrap_err().to_string();
             assert!(error.contains(&format!("{text:?}")), "{text}: {error}");
         }
-        let https = "https://a:8501".parse::<AgentAddress>().unwrap_err();
-        assert!(matches!(https, ConfigError::Unsupported { ref value, .. } if value == "https://a:8501"));
     }
 
     #[test]
     fn an_address_is_printed_as_one_writes_it() {
         assert_eq!(tcp("::1", 8500, "/c").to_string(), "[::1]:8500/c");
         assert_eq!(AgentAddress::Unix { path: "/x".into() }.to_string(), "unix:///x");
+    }
+
+    #[test]
+    fn an_address_with_tls_enables_it() {
+        let config = ConsulConfig::at("https://[::1]/c").unwrap();
+        assert_eq!(
+            (config.address, config.tls.enabled),
+            (tcp("::1", 443, "/c"), true)
+        );
+        assert!(!ConsulConfig::at("a:1").unwrap().tls.enabled);
+        assert!(
+            ConsulConfig::at("https://a:x")
+                .unwrap_err()
+                .to_string()
+                .contains("https://a:x")
+        );
+        assert!("https://a:1".parse::<AgentAddress>().is_err());
+    }
+
+    #[test]
+    fn a_client_certificate_needs_its_key() {
+        let mut config = ConsulConfig::default();
+        config.tls.client_key = Some("/k".into());
+        assert!(matches!(config.check(), Err(ConfigError::Malformed { .. })));
+        config.tls.client_cert = Some("/c".into());
+        assert!(config.check().is_ok());
     }
 
     #[test]

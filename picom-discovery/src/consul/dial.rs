@@ -34,13 +34,20 @@ pub(crate) struct TcpDial {
 #[async_trait]
 impl Dial for TcpDial {
     async fn dial(&self) -> io::Result<Box<dyn ByteStream>> {
+        Ok(Box::new(self.open().await?))
+    }
+}
+
+impl TcpDial {
+    /// A connection the kernel looks after.
+    pub(crate) async fn open(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
         let keepalive = socket2::TcpKeepalive::new()
             .with_time(KEEPALIVE)
             .with_interval(KEEPALIVE);
         socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-        Ok(Box::new(stream))
+        Ok(stream)
     }
 }
 

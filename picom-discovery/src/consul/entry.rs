@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::answer::Asked;
+use super::config::{ConsulConfig, Reach};
 use super::http::Answer;
 use crate::error::{DiscoveryError, ProtocolFault};
 use crate::excerpt::Excerpt;
@@ -20,6 +21,13 @@ use crate::snapshot::normalized;
 
 /// A server that has not heard from its leader for longer than this may tell old news; elections take less.
 const OUT_OF_TOUCH: Duration = Duration::from_secs(10);
+
+/// How the entries of an answer are understood by one client.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct View {
+    reach: Reach,
+    use_warnings: bool,
+}
 
 /// What a health answer says.
 #[derive(Debug)]
@@ -49,6 +57,17 @@ struct Node {
     node: String,
     #[serde(default)]
     address: Option<String>,
+    #[serde(default)]
+    tagged_addresses: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TaggedAddress {
+    #[serde(default)]
+    address: Option<String>,
+    #[serde(default)]
+    port: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +86,8 @@ struct Service {
     #[serde(default)]
     weights: Option<Weights>,
     #[serde(default)]
+    tagged_addresses: Option<BTreeMap<String, TaggedAddress>>,
+    #[serde(default)]
     create_index: Option<u64>,
 }
 
@@ -75,6 +96,17 @@ struct Service {
 struct Weights {
     #[serde(default)]
     passing: Option<i64>,
+    #[serde(default)]
+    warning: Option<i64>,
+}
+
+impl View {
+    pub(crate) fn new(config: &ConsulConfig) -> Self {
+        Self {
+            reach: config.reach,
+            use_warnings: config.use_warnings,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -92,7 +124,12 @@ impl Asked {
     /// # Errors
     /// A status that is not 200; an empty set that ACLs emptied; a body that is not a list, or a list without a single
     /// readable entry.
-    pub(crate) fn read(&self, service: &ServiceName, answer: &Answer) -> Result<Reading, DiscoveryError> {
+    pub(crate) fn read(
+        &self,
+        service: &ServiceName,
+        answer: &Answer,
+        view: View,
+    ) -> Result<Reading, DiscoveryError> {
         if answer.status.as_u16() != 200 {
             return Err(self.fault(answer.status, &answer.headers, &answer.body));
         }
@@ -105,7 +142,7 @@ impl Asked {
         let (mut skipped, mut unreadable, mut first_fault) = (0, 0, None);
         for raw in &entries {
             match serde_json::from_str::<Entry>(raw.get()) {
-                Ok(entry) => match entry.into_instance(service) {
+                Ok(entry) => match entry.into_instance(service, view) {
                     Some(instance) => instances.push(Arc::new(instance)),
                     None => skipped += 1,
                 },
@@ -162,14 +199,29 @@ impl Asked {
 
 impl Entry {
     /// `None` for an instance nobody can dial.
-    fn into_instance(self, name: &ServiceName) -> Option<Instance> {
+    fn into_instance(self, name: &ServiceName, view: View) -> Option<Instance> {
         let Self {
             node,
-            service,
+            mut service,
             checks,
         } = self;
+        let given = |host: &String| !host.is_empty();
+        let (mut far, mut far_port) = (None, None);
+        if view.reach == Reach::Wan {
+            let tagged = service
+                .tagged_addresses
+                .take()
+                .and_then(|mut all| all.remove("wan"));
+            if let Some(tagged) = tagged {
+                (far, far_port) = (
+                    tagged.address.filter(given),
+                    tagged.port.filter(|port| *port != 0),
+                );
+            }
+            far = far.or_else(|| node.tagged_addresses?.remove("wan").filter(given));
+        }
         // Consul's rule: without an address of its own, a service is at its node's.
-        let host = service.address.filter(|host| !host.is_empty()).or(node.address)?;
+        let host = far.or(service.address.filter(given)).or(node.address)?;
         let host = host
             .strip_prefix('[')
             .and_then(|rest| rest.strip_suffix(']'))
@@ -177,11 +229,24 @@ impl Entry {
         if host_fault(host).is_some() {
             return None;
         }
-        let port = service
-            .port
+        let port = far_port
+            .or(service.port)
             .and_then(|port| u16::try_from(port).ok())
             .filter(|port| *port != 0)?;
-        let weight = service.weights.and_then(|weights| weights.passing).unwrap_or(1);
+        let mut health = checks
+            .unwrap_or_default()
+            .iter()
+            .map(Check::health)
+            .max_by_key(gravity)
+            .unwrap_or(Health::Passing);
+        let weights = service.weights;
+        let mut weight = weights.as_ref().and_then(|weights| weights.passing).unwrap_or(1);
+        if view.use_warnings && health == Health::Warning {
+            let warning = weights.and_then(|weights| weights.warning).unwrap_or(1);
+            if warning > 0 {
+                (health, weight) = (Health::Passing, warning);
+            }
+        }
         Some(Instance {
             id: service.id.into(),
             node: node.node.into(),
@@ -192,12 +257,7 @@ impl Entry {
             meta: service.meta.unwrap_or_default(),
             // 16 bits are what Consul's DNS has for weights; an instance with none would never be called.
             weight: weight.clamp(1, 65_535) as u32,
-            health: checks
-                .unwrap_or_default()
-                .iter()
-                .map(Check::health)
-                .max_by_key(gravity)
-                .unwrap_or(Health::Passing),
+            health,
             created: service.create_index.unwrap_or(0),
         })
     }
@@ -253,7 +313,7 @@ mod tests {
             headers: headers.collect(),
             body: Bytes::copy_from_slice(body),
         };
-        asked().read(&ServiceName::new("svc").unwrap(), &answer)
+        asked().read(&ServiceName::new("svc").unwrap(), &answer, View::default())
     }
 
     fn read(body: &str) -> Result<Reading, DiscoveryError> {
@@ -290,6 +350,66 @@ mod tests {
             (instance.native_version(), instance.uuid(), instance.tags.len()),
             (Some(1), Some("u"), 2)
         );
+    }
+
+    /// One entry as a client with this view sees it.
+    fn seen(view: View, service: &str, checks: &str) -> Instance {
+        let body = format!(
+            r#"{{"Node": {{"Node": "n", "Address": "10.0.0.1", "TaggedAddresses": {{"wan": "198.51.100.1"}}}},
+                "Service": {{"ID": "a", "Port": 80, {service}}}, "Checks": [{checks}]}}"#
+        );
+        let entry: Entry = serde_json::from_str(&body).unwrap();
+        entry
+            .into_instance(&ServiceName::new("svc").unwrap(), view)
+            .unwrap()
+    }
+
+    #[test]
+    fn from_afar_the_tagged_address_counts_and_else_the_nodes() {
+        let tagged =
+            r#""Address": "10.0.0.2", "TaggedAddresses": {"wan": {"Address": "203.0.113.5", "Port": 8080}}"#;
+        let bare = r#""Address": "10.0.0.2", "TaggedAddresses": null"#;
+        let wan = View {
+            reach: Reach::Wan,
+            ..View::default()
+        };
+        for (view, service, authority) in [
+            (View::default(), tagged, "10.0.0.2:80"),
+            (wan, tagged, "203.0.113.5:8080"),
+            (wan, bare, "198.51.100.1:80"),
+            (View::default(), bare, "10.0.0.2:80"),
+        ] {
+            assert_eq!(
+                seen(view, service, "").authority(),
+                authority,
+                "{view:?} {service}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_warning_passes_with_its_own_weight_when_asked_for() {
+        let warning = r#"{"CheckID": "c", "Status": "warning"}"#;
+        let asked_for = View {
+            use_warnings: true,
+            ..View::default()
+        };
+        for (view, weights, expected) in [
+            (
+                View::default(),
+                r#"{"Passing": 9, "Warning": 3}"#,
+                (Health::Warning, 9),
+            ),
+            (asked_for, r#"{"Passing": 9, "Warning": 3}"#, (Health::Passing, 3)),
+            (asked_for, r#"{"Passing": 9, "Warning": 0}"#, (Health::Warning, 9)),
+            (asked_for, "null", (Health::Passing, 1)),
+        ] {
+            let one = seen(view, &format!(r#""Weights": {weights}"#), warning);
+            assert_eq!((one.health, one.weight), expected, "{weights}");
+        }
+        let critical = r#"{"CheckID": "d", "Status": "critical"}"#;
+        let one = seen(asked_for, r#""Tags": []"#, &format!("{warning}, {critical}"));
+        assert_eq!(one.health, Health::Critical);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 
-use super::config::{ConfigError, ConsulConfig};
+use base64::Engine as _;
+
+use super::config::{AgentAddress, ConfigError, ConsulConfig};
 use super::token::{Secret, Token};
 
 impl ConsulConfig {
@@ -10,16 +12,23 @@ impl ConsulConfig {
     ///
     /// | variable | meaning |
     /// |---|---|
-    /// | `CONSUL_HTTP_ADDR` | `host:port`, `http://host[:port][/prefix]` or `unix:///path` |
+    /// | `CONSUL_HTTP_ADDR` | `host:port`, `http://host[:port][/prefix]`, `https://…` or `unix:///path` |
+    /// | `CONSUL_HTTP_SSL` | a true word (`1 t T true TRUE True`) means TLS, also behind `http://`; any other means nothing |
+    /// | `CONSUL_HTTP_SSL_VERIFY` | a false word (`0 f F false FALSE False`) turns verification off |
+    /// | `CONSUL_CACERT`, `CONSUL_CAPATH` | a file or directory of authorities, in place of the system's |
+    /// | `CONSUL_CLIENT_CERT`, `CONSUL_CLIENT_KEY` | both or neither |
+    /// | `CONSUL_TLS_SERVER_NAME` | the name in the agent's certificate; a port behind it is dropped |
+    /// | `CONSUL_HTTP_AUTH` | `user[:password]`, basic authentication |
     /// | `CONSUL_HTTP_TOKEN` | the token |
     /// | `CONSUL_HTTP_TOKEN_FILE` | a file with the token; wins over the former unless it is empty |
     /// | `CONSUL_NAMESPACE`, `CONSUL_PARTITION` | Enterprise only |
     ///
-    /// An empty variable counts as not set.
+    /// An empty variable counts as not set. In one thing we differ from the official client: it turns verification off
+    /// when `CONSUL_HTTP_SSL_VERIFY` is no bool at all; that is an error here.
     ///
     /// # Errors
-    /// A value that cannot be used, and the variables that would change who can read along if they were ignored:
-    /// TLS (`https://`, `CONSUL_HTTP_SSL`) and basic authentication (`CONSUL_HTTP_AUTH`) are not supported.
+    /// A value that cannot be used. TLS without the feature `tls` of this crate is an error of
+    /// [`Consul::new`](super::Consul::new).
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_variables(|name| std::env::var_os(name))
     }
@@ -36,27 +45,38 @@ impl ConsulConfig {
         };
         let mut config = Self::default();
         if let Some(address) = read("CONSUL_HTTP_ADDR")? {
-            config.address = address.parse()?;
+            config = Self::at(&address)?;
         }
-        if let Some(value) = read("CONSUL_HTTP_SSL")?
-            // Go's idea of a true word; what is no bool at all counts as off there.
-            && matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True")
-        {
-            let reason = "TLS to the agent is not implemented; unset it and use an agent on this machine";
+        // What is no bool at all counts as off, as it does there.
+        if read("CONSUL_HTTP_SSL")?.as_deref().and_then(go_bool) == Some(true) {
+            config.tls.enabled = true;
+        }
+        if let (true, AgentAddress::Unix { .. }) = (config.tls.enabled, &config.address) {
             return Err(ConfigError::Unsupported {
                 setting: "CONSUL_HTTP_SSL",
-                value,
-                reason,
+                value: "true".to_owned(),
+                reason: "a unix socket needs no TLS; unset it",
             });
         }
-        if read("CONSUL_HTTP_AUTH")?.is_some() {
-            let reason = "basic authentication is not implemented; unset it and use a token";
-            let value = "<not shown>".to_owned();
-            return Err(ConfigError::Unsupported {
-                setting: "CONSUL_HTTP_AUTH",
-                value,
-                reason,
-            });
+        if let Some(word) = read("CONSUL_HTTP_SSL_VERIFY")? {
+            config.tls.verify = go_bool(&word).ok_or_else(|| ConfigError::Malformed {
+                setting: "CONSUL_HTTP_SSL_VERIFY",
+                reason: format!("{word:?} is neither a true nor a false word, and guessing would be unsafe"),
+            })?;
+        }
+        let path = |name| variable(name).filter(|path| !path.is_empty()).map(Into::into);
+        config.tls.ca_file = path("CONSUL_CACERT");
+        config.tls.ca_path = path("CONSUL_CAPATH");
+        config.tls.client_cert = path("CONSUL_CLIENT_CERT");
+        config.tls.client_key = path("CONSUL_CLIENT_KEY");
+        config.tls.server_name = read("CONSUL_TLS_SERVER_NAME")?.map(|name| match name.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') && port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                host.to_owned()
+            }
+            _ => name,
+        });
+        if let Some(pair) = read("CONSUL_HTTP_AUTH")? {
+            config.basic_auth = Some(Secret::basic(&pair));
         }
         let token = match read("CONSUL_HTTP_TOKEN")? {
             None => None,
@@ -82,10 +102,33 @@ impl ConsulConfig {
     }
 }
 
+/// Go's idea of a bool in text.
+fn go_bool(word: &str) -> Option<bool> {
+    match word {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+impl Secret {
+    /// The value of an `Authorization` header for `user[:password]`.
+    fn basic(pair: &str) -> Self {
+        // Without a password the official client sends an empty one.
+        let pair = match pair.contains(':') {
+            true => pair.to_owned(),
+            false => format!("{pair}:"),
+        };
+        Self::header(&format!(
+            "Basic {}",
+            base64::engine::general_purpose::STANDARD.encode(pair)
+        ))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consul::config::AgentAddress;
 
     fn from(variables: &[(&str, &str)]) -> Result<ConsulConfig, ConfigError> {
         ConsulConfig::from_variables(|name| {
@@ -121,17 +164,67 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_an_error_and_not_ignored() {
-        for (name, value) in [
-            ("CONSUL_HTTP_ADDR", "https://a:1"),
-            ("CONSUL_HTTP_SSL", "true"),
-            ("CONSUL_HTTP_AUTH", "user:s3cret"),
+    fn tls_is_read_as_the_official_client_reads_it() {
+        for (variables, enabled) in [
+            (&[("CONSUL_HTTP_ADDR", "https://a:1")][..], true),
+            (
+                &[("CONSUL_HTTP_ADDR", "http://a:1"), ("CONSUL_HTTP_SSL", "true")],
+                true,
+            ),
+            (&[("CONSUL_HTTP_SSL", "T")], true),
+            (
+                &[("CONSUL_HTTP_ADDR", "https://a:1"), ("CONSUL_HTTP_SSL", "false")],
+                true,
+            ),
+            (&[("CONSUL_HTTP_SSL", "0")], false),
+            (&[("CONSUL_HTTP_SSL", "yes")], false),
         ] {
-            let error = from(&[(name, value)]).unwrap_err();
-            assert!(matches!(error, ConfigError::Unsupported { .. }), "{error}");
-            assert!(!error.to_string().contains("s3cret"));
+            let config = from(variables).unwrap();
+            assert_eq!(
+                (config.tls.enabled, config.tls.verify),
+                (enabled, true),
+                "{variables:?}"
+            );
         }
-        assert!(from(&[("CONSUL_HTTP_SSL", "false")]).is_ok());
+        let config = from(&[
+            ("CONSUL_HTTP_SSL_VERIFY", "f"),
+            ("CONSUL_CACERT", "/ca"),
+            ("CONSUL_CAPATH", ""),
+            ("CONSUL_CLIENT_CERT", "/c"),
+            ("CONSUL_CLIENT_KEY", "/k"),
+            ("CONSUL_TLS_SERVER_NAME", "server.dc1.consul:8501"),
+        ]);
+        let tls = config.unwrap().tls;
+        assert_eq!((tls.verify, tls.ca_path), (false, None));
+        assert_eq!(tls.ca_file.as_deref(), Some("/ca".as_ref()));
+        assert_eq!(tls.server_name.as_deref(), Some("server.dc1.consul"));
+        assert!(tls.client_cert.is_some() && tls.client_key.is_some());
+    }
+
+    #[test]
+    fn what_would_weaken_the_connection_by_mistake_is_an_error() {
+        let error = from(&[("CONSUL_HTTP_SSL_VERIFY", "no")]).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                ConfigError::Malformed {
+                    setting: "CONSUL_HTTP_SSL_VERIFY",
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let both = [("CONSUL_HTTP_ADDR", "unix:///s"), ("CONSUL_HTTP_SSL", "1")];
+        assert!(matches!(from(&both), Err(ConfigError::Unsupported { .. })));
+    }
+
+    #[test]
+    fn basic_authentication_is_encoded_and_never_shown() {
+        let secret = |pair| from(&[("CONSUL_HTTP_AUTH", pair)]).unwrap().basic_auth.unwrap();
+        let shown = |pair| secret(pair).as_header().to_str().unwrap().to_owned();
+        assert_eq!(shown("user:pass word"), "Basic dXNlcjpwYXNzIHdvcmQ=");
+        assert_eq!(shown("user"), "Basic dXNlcjo=");
+        assert_eq!(format!("{:?}", secret("user:s3cret")), "Secret");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::sync::Semaphore;
@@ -38,6 +38,8 @@ pub(crate) struct Http {
     pub(crate) agent: Arc<str>,
     pub(crate) dial: Arc<dyn Dial>,
     pub(crate) host: HeaderValue,
+    /// For a proxy before the agent.
+    pub(crate) authorization: Option<HeaderValue>,
     pub(crate) prefix: String,
     pub(crate) connect_timeout: Duration,
     pub(crate) max_body: usize,
@@ -182,6 +184,9 @@ impl Http {
             .header(HOST, &self.host);
         if let Some(token) = token {
             builder = builder.header(TOKEN, token);
+        }
+        if let Some(authorization) = &self.authorization {
+            builder = builder.header(AUTHORIZATION, authorization);
         }
         if request.body.is_some() {
             builder = builder.header(CONTENT_TYPE, "application/json");

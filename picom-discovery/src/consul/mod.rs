@@ -7,6 +7,7 @@
 
 mod answer;
 mod api;
+mod budget;
 mod check;
 mod config;
 mod dial;
@@ -17,6 +18,8 @@ mod http;
 mod query;
 mod registrar;
 mod resolver;
+#[cfg(feature = "tls")]
+mod tls;
 mod token;
 
 use std::collections::{HashMap, HashSet};
@@ -27,10 +30,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hyper::header::HeaderValue;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use self::api::Scope;
+use self::budget::Budget;
 use self::dial::TcpDial;
+use self::entry::View;
 use self::http::{Http, Pool};
 use self::registrar::{Claim, Registrar};
 use self::resolver::Resolver;
@@ -43,7 +48,7 @@ use crate::name::ServiceName;
 use crate::registration::Registration;
 use crate::watch::{Publisher, Watch};
 
-pub use self::config::{AgentAddress, ConfigError, Consistency, ConsulConfig};
+pub use self::config::{AgentAddress, ConfigError, Consistency, ConsulConfig, Reach, TlsSettings};
 pub use self::dial::{ByteStream, Dial};
 pub use self::token::{Secret, SecretError, Token};
 
@@ -53,7 +58,8 @@ const POOL_PLACES: usize = 4;
 
 /// A client of one Consul agent. Cloning is cheap; clones share connections, and one watch per name.
 ///
-/// Connections to the agent: one per watched name, and up to four each for heartbeats and other calls, usually one.
+/// Connections to the agent: one per watched name, at most [`ConsulConfig::max_watches`] of them in the process (names
+/// beyond that take turns), and up to four each for heartbeats and other calls of a client, usually one.
 /// Consul takes 200 from one address, and on loopback all processes of a machine share those.
 #[derive(Clone)]
 pub struct Consul {
@@ -68,8 +74,8 @@ pub(crate) struct Client {
     token: TokenKeeper,
     wait: Duration,
     call_timeout: Duration,
-    max_watches: usize,
-    watch_places: Arc<Semaphore>,
+    view: View,
+    budget: Arc<Budget>,
     beats: Pool,
     calls: Pool,
     lane: Lane,
@@ -85,10 +91,16 @@ impl Consul {
     /// A value out of range, or a token file that cannot be read.
     pub fn new(config: ConsulConfig) -> Result<Self, ConfigError> {
         let dial: Arc<dyn Dial> = match &config.address {
-            AgentAddress::Tcp { host, port, .. } => Arc::new(TcpDial {
-                host: host.clone(),
-                port: *port,
-            }),
+            AgentAddress::Tcp { host, port, .. } => {
+                let tcp = TcpDial {
+                    host: host.clone(),
+                    port: *port,
+                };
+                match config.tls.enabled {
+                    true => over_tls(tcp, &config)?,
+                    false => Arc::new(tcp),
+                }
+            }
             #[cfg(unix)]
             AgentAddress::Unix { path } => Arc::new(dial::UnixDial { path: path.clone() }),
             #[cfg(not(unix))]
@@ -101,14 +113,22 @@ impl Consul {
                 });
             }
         };
-        Self::with_dial(config, dial)
+        config.check()?;
+        let budget = Budget::of(&config.address.to_string(), config.max_watches);
+        Self::over(config, dial, budget)
     }
 
     /// The same over connections of another kind; the address in `config` is used for the `Host` header and in
-    /// messages only.
+    /// messages only, and `max_watches` is this client's own.
     pub fn with_dial(config: ConsulConfig, dial: Arc<dyn Dial>) -> Result<Self, ConfigError> {
+        let budget = Budget::new(config.max_watches);
+        Self::over(config, dial, budget)
+    }
+
+    fn over(config: ConsulConfig, dial: Arc<dyn Dial>, budget: Arc<Budget>) -> Result<Self, ConfigError> {
         config.check()?;
-        let agent: Arc<str> = format!("Consul at {}", config.address).into();
+        let scheme = if config.tls.enabled { "https://" } else { "" };
+        let agent: Arc<str> = format!("Consul at {scheme}{}", config.address).into();
         let host = config.address.host_header();
         let http = Arc::new(Http {
             agent: agent.clone(),
@@ -117,6 +137,7 @@ impl Consul {
                 address: config.address.to_string(),
                 reason: "it holds characters a header cannot carry",
             })?,
+            authorization: config.basic_auth.as_ref().map(|pair| pair.as_header().clone()),
             prefix: config.address.prefix().to_owned(),
             connect_timeout: config.connect_timeout,
             max_body: config.max_body,
@@ -138,8 +159,8 @@ impl Consul {
             token,
             wait: config.wait,
             call_timeout: config.call_timeout,
-            max_watches: config.max_watches,
-            watch_places: Arc::new(Semaphore::new(config.max_watches)),
+            view: View::new(&config),
+            budget,
             lane: config.lane,
             random: Mutex::new(random),
             resolvers: Mutex::default(),
@@ -149,6 +170,20 @@ impl Consul {
             client: Arc::new(client),
         })
     }
+}
+
+#[cfg(feature = "tls")]
+fn over_tls(tcp: TcpDial, config: &ConsulConfig) -> Result<Arc<dyn Dial>, ConfigError> {
+    Ok(Arc::new(tls::TlsDial::new(tcp, config.tls.clone())?))
+}
+
+#[cfg(not(feature = "tls"))]
+fn over_tls(_tcp: TcpDial, config: &ConsulConfig) -> Result<Arc<dyn Dial>, ConfigError> {
+    Err(ConfigError::Unsupported {
+        setting: "the agent's address",
+        value: format!("https://{}", config.address),
+        reason: "TLS needs the feature `tls` of picom-discovery; or use http to an agent on this machine, or a unix socket",
+    })
 }
 
 #[async_trait]

@@ -10,7 +10,7 @@ use super::answer::{Asked, Seen};
 use super::check::{Action, CheckTimes, Outcome, Step, TtlCheck};
 use crate::discovery::OnUnavailable;
 use crate::error::{DiscoveryError, RegisterError, chain};
-use crate::lease::{EndRequest, Keeper, LeaseState};
+use crate::lease::{EndRequest, Keeper, LeaseState, Wish};
 use crate::registration::Registration;
 
 /// One registration and the task that keeps it.
@@ -116,7 +116,10 @@ impl Registrar {
             match self.check.step(now, self.is_alive()) {
                 Step::Sleep(until) => tokio::select! {
                     biased;
-                    request = self.keeper.ended() => { self.end(request); }
+                    wish = self.keeper.wish() => match wish {
+                        Wish::Drain => self.check.drain(),
+                        Wish::End(request) => self.end(request),
+                    },
                     () = tokio::time::sleep_until(until.into()) => {}
                 },
                 Step::Do { action, within } => self.perform(action, within).await,
@@ -151,10 +154,15 @@ impl Registrar {
         let outcome = {
             let asking = ask(&self.client, &self.registration, &self.id, action, within);
             tokio::pin!(asking);
-            let wish = tokio::select! {
-                biased;
-                request = self.keeper.ended() => Err(request),
-                outcome = &mut asking => Ok(outcome),
+            let wish = loop {
+                tokio::select! {
+                    biased;
+                    wish = self.keeper.wish() => match wish {
+                        Wish::Drain => self.check.drain(),
+                        Wish::End(request) => break Err(request),
+                    },
+                    outcome = &mut asking => break Ok(outcome),
+                }
             };
             match wish {
                 Ok(outcome) => Some(outcome),
@@ -164,7 +172,7 @@ impl Registrar {
                     self.ended = Some(request);
                     match action {
                         Action::Register(_) => tokio::time::timeout_at(patience.into(), asking).await.ok(),
-                        Action::Beat(_) | Action::Look | Action::Deregister => None,
+                        Action::Beat(_) | Action::Look | Action::Maintain | Action::Deregister => None,
                     }
                 }
             }
@@ -189,6 +197,9 @@ impl Registrar {
             self.token = Some(token);
         }
         self.check.answered(now, self.random.u64(..), action, outcome);
+        if self.check.is_drained() {
+            self.keeper.drained();
+        }
         // The agent goes on with the token of the registration: after a change it has to be made again.
         if self.token.is_some_and(|known| known != token) {
             self.token = Some(token);
@@ -273,6 +284,7 @@ async fn ask(
         Action::Register(status) => (client.scope.register(registration, status), &client.calls),
         Action::Beat(status) => (client.scope.beat(id, status), &client.beats),
         Action::Look => (client.scope.look(id), &client.calls),
+        Action::Maintain => (client.scope.maintain(id), &client.calls),
         Action::Deregister => (client.scope.deregister(id), &client.calls),
     };
     let token = client.token.current(tokio::time::Instant::now().into_std()).await;
@@ -286,6 +298,7 @@ async fn ask(
             Action::Register(_) => asked.registered(&answer).map(|()| Seen::Ours),
             Action::Beat(_) => asked.beaten(id, &answer).map(|()| Seen::Ours),
             Action::Look => asked.looked(registration, &answer),
+            Action::Maintain => asked.maintained(id, &answer).map(|()| Seen::Ours),
             Action::Deregister => asked.deregistered(&answer).map(|()| Seen::Ours),
         },
     };

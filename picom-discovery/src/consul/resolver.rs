@@ -1,6 +1,7 @@
 //! One watched name: runs its blocking query on a connection of its own and publishes what changes. The rules of the
 //! query are in `query.rs`, what is published is decided by [`successor`].
 
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,10 @@ use crate::watch::Publisher;
 
 /// For the body of an answer, once its head has come: 32 MiB at 1 MB/s.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
+
+/// A set that was looked at this long ago is not said to be live any more, though nothing went wrong: its name waits for
+/// its turn. The bound of a server's silence is the same.
+const UNSEEN: Duration = Duration::from_secs(10);
 
 /// Watches one name until nobody does any more.
 pub(crate) struct Resolver {
@@ -77,9 +82,22 @@ impl Resolver {
         tracing::debug!(service = %self.service, agent = %self.client.agent, "watch ends");
     }
 
-    /// Reads for ever; dropped when the last watch is gone.
+    /// Reads for ever; dropped when the last watch is gone. When others wait for their turn, they get it.
     async fn watch(&mut self) {
-        let _place = self.place().await;
+        let budget = self.client.budget.clone();
+        loop {
+            let _place = self.place().await;
+            let turn = budget.turn_is_over();
+            tokio::pin!(turn);
+            self.read_until(turn).await;
+            // Who has the next place may get an agent that was restarted meanwhile.
+            self.query.begin_anew();
+        }
+    }
+
+    /// Reads until the turn is over. A read that blocks is broken off then; a plain one is waited for, or a name would
+    /// never be read through a slow agent.
+    async fn read_until(&mut self, mut turn: Pin<&mut impl Future<Output = ()>>) {
         let mut connection: Option<Connection> = None;
         loop {
             // Closed while we rested, that is by an agent that stopped: a blocking read with an index from before would
@@ -90,24 +108,37 @@ impl Resolver {
             }
             let now = tokio::time::Instant::now();
             match self.query.next(now.into_std(), self.random.u64(..)) {
-                Next::Sleep(until) => tokio::time::sleep_until(until.into()).await,
-                Next::Read(plan) => self.read(plan, &mut connection).await,
+                Next::Read(plan) if plan.block.is_none() => self.read(plan, &mut connection).await,
+                Next::Read(plan) => tokio::select! {
+                    biased;
+                    () = self.read(plan, &mut connection) => {}
+                    () = &mut turn => return,
+                },
+                Next::Sleep(until) => tokio::select! {
+                    biased;
+                    () = tokio::time::sleep_until(until.into()) => {}
+                    () = &mut turn => return,
+                },
             }
         }
     }
 
-    /// One of the connections all watches of a client may have together.
+    /// One of the connections all watches of an agent may have together. What is known becomes stale if that takes long.
     async fn place(&mut self) -> Option<OwnedSemaphorePermit> {
-        let places = self.client.watch_places.clone();
-        if let Ok(place) = places.clone().try_acquire_owned() {
+        let budget = self.client.budget.clone();
+        if let Some(place) = budget.try_place() {
             return Some(place);
         }
+        let waiting = budget.place();
+        tokio::pin!(waiting);
+        let is_ready = self.publisher.latest().is_ready();
+        if is_ready && let Ok(place) = tokio::time::timeout(UNSEEN, &mut waiting).await {
+            return place;
+        }
         let agent = self.client.agent.clone();
-        self.failed(DiscoveryError::TooManyWatches {
-            agent,
-            limit: self.client.max_watches,
-        });
-        places.acquire_owned().await.ok()
+        let limit = budget.limit();
+        self.failed(DiscoveryError::TooManyWatches { agent, limit });
+        waiting.await
     }
 
     async fn read(&mut self, plan: Plan, connection: &mut Option<Connection>) {
@@ -164,7 +195,7 @@ impl Resolver {
             agent: self.client.agent.clone(),
             purpose: request.purpose,
         }
-        .read(&self.service, &answer)
+        .read(&self.service, &answer, self.client.view)
     }
 
     fn publish(&mut self, now: Instant, reading: Reading) {

@@ -57,6 +57,17 @@ impl Secret {
         value.set_sensitive(true);
         Ok(Self(value))
     }
+
+    /// The value of a header, made by us of characters it can carry.
+    pub(crate) fn header(text: &str) -> Self {
+        let mut value = HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""));
+        value.set_sensitive(true);
+        Self(value)
+    }
+
+    pub(crate) fn as_header(&self) -> &HeaderValue {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Secret {

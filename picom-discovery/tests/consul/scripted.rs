@@ -1,11 +1,6 @@
 //! An agent that does what a test says, byte by byte, over in-memory pipes: the test takes each request and decides
 //! what comes back, if anything. With a paused clock a dialogue of hours takes milliseconds.
 
-#![allow(
-    clippy::allow_attributes,
-    reason = "an unused part cannot be expected where it is used"
-)]
-
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

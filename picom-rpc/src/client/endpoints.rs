@@ -212,13 +212,18 @@ impl Endpoints {
     }
 
     /// A connection to the endpoint is there.
-    pub(crate) fn connected(&mut self, id: EndpointId) {
+    ///
+    /// Says whether that is news: of one that was connected already nobody needs to be told.
+    pub(crate) fn connected(&mut self, id: EndpointId) -> bool {
+        let mut news = false;
         self.update(id, |entry| {
+            news = !entry.connected || entry.draining;
             entry.connected = true;
             entry.dialing = false;
             entry.draining = false;
             entry.not_before = None;
         });
+        news
     }
 
     /// There is no connection that takes calls, and none before `not_before`.

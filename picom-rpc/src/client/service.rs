@@ -236,7 +236,7 @@ impl Service {
     pub(super) async fn dial(&self, endpoint: &Endpoint) -> Result<Connection, DialError> {
         let dialed = self.pool.connection(&endpoint.target).await;
         match &dialed {
-            Ok(_) | Err(DialError::Full { .. }) => self.connected(endpoint.id),
+            Ok(_) => self.connected(endpoint.id),
             Err(_) => self.unreachable(endpoint, Some(now() + REST)),
         }
         dialed
@@ -246,7 +246,7 @@ impl Service {
     pub(super) async fn dial_classic(&self, endpoint: &Endpoint) -> Result<ClassicConnection, DialError> {
         let dialed = self.pool.classic(&endpoint.target).await;
         match &dialed {
-            Ok(_) => self.state().endpoints.connected(endpoint.id),
+            Ok(_) => self.connected(endpoint.id),
             Err(DialError::Closed) => {}
             Err(_) => {
                 self.failed(endpoint);
@@ -259,8 +259,10 @@ impl Service {
     }
 
     pub(super) fn connected(&self, id: EndpointId) {
-        self.state().endpoints.connected(id);
-        self.changed.notify_waiters();
+        let news = self.state().endpoints.connected(id);
+        if news {
+            self.changed.notify_waiters();
+        }
     }
 
     /// No connection of the endpoint takes calls any more.

@@ -5,6 +5,7 @@ use super::incoming::StreamHandler;
 use super::recv::RecvHalf;
 use super::send::SendHalf;
 use super::shared::{PeerInfo, Shared, Stage};
+use super::vacancy::Vacancy;
 use crate::connector::BoxIo;
 use crate::proto::{
     ConfigError, ConnectionConfig, ConnectionError, Identity, Mux, MuxStats, OpenError, Opening, Role,
@@ -194,6 +195,11 @@ impl Connection {
         })?;
         let send = if ends { SendHalf::released } else { SendHalf::new };
         Ok((send(shared.clone(), key), RecvHalf::new(shared.clone(), key)))
+    }
+
+    /// Tells `vacancy` of slots that become free.
+    pub(crate) fn tell_of_slots(&self, vacancy: Arc<Vacancy>) {
+        let _ = self.shared().vacancy.set(vacancy);
     }
 
     /// It stands, and takes new streams as far as slots go.

@@ -23,11 +23,12 @@ use tokio_util::codec::Decoder;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 /// Frames are taken out of the multiplexer while less than this is staged: what is staged can no longer be overtaken by an
-/// answer, dropped, or sent elsewhere.
-const STAGE: usize = 64 * 1024;
+/// answer, dropped, or sent elsewhere. A quarter of a millisecond at 1 GB/s. (With 64 KiB, and reads of 64 KiB, echoes of
+/// 64 KiB took 170 µs of processor time on both sides together, with 256 KiB 104.)
+const STAGE: usize = 256 * 1024;
 /// The read buffer grows from a size at which idle connections cost little to one at which large bodies cost few calls.
 const FIRST_READ: usize = 512;
-const MOST_READ: usize = 64 * 1024;
+const MOST_READ: usize = 256 * 1024;
 /// Reads in one turn, so that a peer that sends without end does not keep the others on the same thread waiting.
 const READS: usize = 8;
 /// After goaway, how long the peer may take to close its side. Closing with bytes unread would turn into a reset and destroy

@@ -7,6 +7,7 @@ mod recv;
 mod send;
 mod shared;
 mod staged;
+mod vacancy;
 mod wakers;
 
 pub use connection::{Connection, ConnectionStats, HandshakeError, Request};
@@ -14,3 +15,4 @@ pub use incoming::{Incoming, StreamHandler, Turn};
 pub use recv::RecvHalf;
 pub use send::{EndWatch, SendHalf};
 pub use shared::PeerInfo;
+pub(crate) use vacancy::Vacancy;

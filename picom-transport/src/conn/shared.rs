@@ -1,6 +1,7 @@
 //! What the driver, the halves and the handles of one connection share: the multiplexer behind a lock that is held for
 //! moments, never across a wait, and the wakers of those who wait.
 
+use super::vacancy::Vacancy;
 use super::wakers::{StreamWakers, WakeList};
 use crate::connector::BoxIo;
 use crate::proto::{ConnectionError, Event, Key, Mux};
@@ -72,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) stage: watch::Sender<Stage>,
     pub(crate) classic: HandOver,
     peer: OnceLock<Arc<PeerInfo>>,
+    /// Who waits for a slot, on connections of a pool.
+    pub(crate) vacancy: OnceLock<Arc<Vacancy>>,
     address: String,
 }
 
@@ -90,6 +93,7 @@ impl Shared {
             stage: watch::Sender::new(Stage::Handshake),
             classic: HandOver::default(),
             peer: OnceLock::new(),
+            vacancy: OnceLock::new(),
             address,
         }
     }
@@ -124,6 +128,11 @@ impl Shared {
                 Event::Writable(key) => wakes.push(state.waker(key, |wakers| &mut wakers.send)),
                 Event::Ended(key) => wakes.push(state.waker(key, |wakers| &mut wakers.ended)),
                 Event::Opened(key) => state.opened.push(key),
+                Event::SlotFree => {
+                    if let Some(vacancy) = self.vacancy.get() {
+                        vacancy.freed();
+                    }
+                }
                 Event::Ready | Event::PeerDraining => staged = true,
             }
         }
@@ -153,6 +162,9 @@ impl Shared {
         let closed = matches!(&*self.stage.borrow(), Stage::Closed(_));
         if !closed {
             self.stage.send_replace(stage);
+            if let Some(vacancy) = self.vacancy.get() {
+                vacancy.changed();
+            }
         }
     }
 

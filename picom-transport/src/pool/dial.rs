@@ -55,14 +55,6 @@ pub enum DialError {
         #[source]
         last: Option<Box<DialError>>,
     },
-    /// All connections that there may be are full.
-    #[error("all streams of all {connections} connections to {authority} are in use")]
-    Full {
-        /// Where to.
-        authority: Arc<str>,
-        /// How many there may be.
-        connections: usize,
-    },
     /// The pool is closed.
     #[error("the connection pool is closed")]
     Closed,

@@ -6,7 +6,7 @@ mod dial;
 mod slots;
 
 use crate::classic::{ClassicConnection, ClassicHandle, Unused};
-use crate::conn::Connection;
+use crate::conn::{Connection, Vacancy};
 use crate::connector::Connector;
 use crate::proto::{ConfigError, ConnectionConfig, Identity};
 use backoff::Backoff;
@@ -147,6 +147,7 @@ struct Slot {
     dial: Option<Dial>,
     backoff: Backoff,
     last: Option<DialError>,
+    vacancy: Arc<Vacancy>,
 }
 
 impl Slot {
@@ -166,6 +167,10 @@ impl Slot {
             dialing: self.dial.is_some(),
             backoff_until: self.backoff.until(),
         }
+    }
+
+    fn is_connected(&self) -> bool {
+        !self.connections.is_empty()
     }
 
     fn roomiest(&self) -> Option<&Connection> {
@@ -261,12 +266,13 @@ impl Pool {
         }
     }
 
-    /// A connection with a free slot: one that stands, or the one that is being dialed, by whomever. Cancel safe: the dial
-    /// goes on for the others.
+    /// A connection with a free slot: one that stands, or the one that is being dialed, by whomever. When all connections
+    /// that there may be are full, waits until a slot is free, as long as the caller likes. Cancel safe: the dial goes on for
+    /// the others, and a place in line passes on.
     ///
     /// # Errors
     ///
-    /// When the dial fails, or failed so recently that none is made, or all connections that there may be are full.
+    /// When the dial fails, or failed so recently that none is made.
     ///
     /// # Panics
     ///
@@ -275,7 +281,7 @@ impl Pool {
         let mut dialed = false;
         loop {
             let now = time::Instant::now().into_std();
-            let mut waiting = {
+            let waiting = {
                 let mut table = self.table();
                 if table.closed {
                     return Err(DialError::Closed);
@@ -286,14 +292,14 @@ impl Pool {
                         None => continue,
                     },
                     // The connection that was waited for is gone again before it could be used.
-                    Decision::Dial if dialed => {
+                    Decision::Dial if dialed && !table.slots.get(target).is_some_and(Slot::is_connected) => {
                         return Err(DialError::Draining {
                             authority: target.authority.clone(),
                         });
                     }
-                    Decision::Dial => self.dial(&mut table, target),
+                    Decision::Dial => Ok(self.dial(&mut table, target)),
                     Decision::Wait => match table.slots.get(target).and_then(|slot| slot.dial.as_ref()) {
-                        Some(dial) => dial.subscribe(),
+                        Some(dial) => Ok(dial.subscribe()),
                         None => continue,
                     },
                     Decision::Refuse { until } => {
@@ -307,18 +313,30 @@ impl Pool {
                         });
                     }
                     Decision::Full => {
-                        let connections = self.inner.config.connections_per_target;
-                        return Err(DialError::Full {
-                            authority: target.authority.clone(),
-                            connections,
-                        });
+                        let slot = table.slots.get(target);
+                        Err(slot.map(|slot| slot.vacancy.clone()).unwrap_or_default())
                     }
                 }
             };
-            if let Some(Err(error)) = waiting.outcome().await {
-                return Err(error);
+            let vacancy = match waiting {
+                Ok(mut dial) => {
+                    if let Some(Err(error)) = dial.outcome().await {
+                        return Err(error);
+                    }
+                    dialed = true;
+                    continue;
+                }
+                Err(vacancy) => vacancy,
+            };
+            let mut place = vacancy.wait();
+            place.enable();
+            let still_full = {
+                let mut table = self.table();
+                self.decide(&mut table, target, now) == Decision::Full
+            };
+            if still_full {
+                place.told().await;
             }
-            dialed = true;
         }
     }
 
@@ -468,7 +486,9 @@ impl Pool {
             Ok(connection) => {
                 slot.backoff.succeeded();
                 slot.last = None;
+                connection.tell_of_slots(slot.vacancy.clone());
                 slot.connections.push(connection.clone());
+                slot.vacancy.changed();
                 tracing::debug!(authority = %target.authority, "connected");
             }
             Err(error) => {

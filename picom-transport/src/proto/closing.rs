@@ -48,6 +48,7 @@ impl Mux {
         }
         if self.streams.get(key).is_some_and(|stream| stream.ours) {
             self.opened = self.opened.saturating_sub(1);
+            self.events.push_back(Event::SlotFree);
         }
         self.remove_if_done(key);
     }

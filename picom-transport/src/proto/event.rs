@@ -17,4 +17,6 @@ pub enum Event {
     Ended(Key),
     /// New calls should go elsewhere: the peer drains.
     PeerDraining,
+    /// A slot for a stream of ours is free again.
+    SlotFree,
 }

@@ -160,12 +160,57 @@ async fn a_full_connection_gets_a_second_one_up_to_the_limit() {
         );
     }
     assert_eq!(network.dials("a:1"), 2);
-    assert!(matches!(
-        pool.connection(&target).await,
-        Err(DialError::Full { connections: 2, .. })
-    ));
-    calls.clear();
-    pool.connection(&target).await.unwrap();
+    // A fifth waits for its turn, and gets the slot that is freed.
+    let fifth = tokio::spawn({
+        let (pool, target) = (pool.clone(), target.clone());
+        async move {
+            pool.connection(&target)
+                .await
+                .map(|connection| connection.free_slots())
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!fifth.is_finished());
+    calls.pop();
+    assert_eq!(fifth.await.unwrap().unwrap(), 1);
+    assert_eq!(network.dials("a:1"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_callers_than_slots_are_all_served_in_the_end() {
+    let network = MemoryNetwork::new();
+    let service = ConnectionConfig {
+        stream_limit: 3,
+        ..ConnectionConfig::for_server()
+    };
+    listen(&network, "a:1", "one", service);
+    let pool = pool(&network);
+    let target = Target::anyone("a:1");
+    let callers: Vec<_> = (0..200u8)
+        .map(|n| {
+            let (pool, target) = (pool.clone(), target.clone());
+            tokio::spawn(async move {
+                loop {
+                    let connection = pool.connection(&target).await.unwrap();
+                    // Another may have been quicker.
+                    let Ok((_send, mut recv)) = connection.open(request("echo", vec![n & 0x7f])) else {
+                        continue;
+                    };
+                    match recv.recv().await {
+                        Ok(reply) => return assert_eq!(reply.unwrap(), [n & 0x7f][..]),
+                        Err(error) => assert_eq!(error.outcome(), Outcome::Refused, "{error}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        tokio::time::timeout(Duration::from_secs(60), caller)
+            .await
+            .expect("nobody is forgotten")
+            .unwrap();
+    }
+    assert_eq!(network.dials("a:1"), 4);
 }
 
 #[tokio::test(start_paused = true)]

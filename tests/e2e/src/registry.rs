@@ -219,6 +219,27 @@ impl Registry {
         self.put(&format!("/v1/agent/service/deregister/{id}"), "").await
     }
 
+    /// Sets the TTL check of an instance, as an operator may: until its next heartbeat.
+    ///
+    /// # Errors
+    ///
+    /// When the agent refuses.
+    pub async fn set_check(&self, id: &str, passes: bool) -> anyhow::Result<()> {
+        let word = if passes { "pass" } else { "fail" };
+        self.put(&format!("/v1/agent/check/{word}/service:{id}"), "")
+            .await
+    }
+
+    /// Puts an instance into maintenance, or takes it out: another check fails then, whatever its heartbeats say.
+    ///
+    /// # Errors
+    ///
+    /// When the agent refuses.
+    pub async fn set_maintenance(&self, id: &str, enable: bool) -> anyhow::Result<()> {
+        self.put(&format!("/v1/agent/service/maintenance/{id}?enable={enable}"), "")
+            .await
+    }
+
     async fn get(&self, target: &str, patience: Duration) -> anyhow::Result<Answer> {
         let answer = http::request(self.address, "GET", target, "", patience).await?;
         ensure!(

@@ -7,6 +7,7 @@ pub mod failing;
 pub mod looking;
 pub mod losing_consul;
 pub mod registering;
+pub mod replacing;
 pub mod sharing;
 pub mod storm;
 pub mod strangers;

@@ -46,8 +46,8 @@ impl Model {
                 self.holds = false;
                 Ok(Seen::Ours)
             }
-            Action::Beat(_) | Action::Look if self.holds => Ok(Seen::Ours),
-            Action::Beat(_) | Action::Look => Err(forgotten()),
+            Action::Beat(_) | Action::Look | Action::Maintain if self.holds => Ok(Seen::Ours),
+            Action::Beat(_) | Action::Look | Action::Maintain => Err(forgotten()),
         };
         if matches!(fate, Fate::Done) {
             outcome
@@ -65,6 +65,7 @@ proptest! {
         ], 0..60),
         forget in proptest::option::of(0usize..60),
         end_at in 0usize..60,
+        drain_at in proptest::option::of(0usize..60),
         late_comes in 0u64..20,
         random in any::<u64>(),
     ) {
@@ -80,6 +81,9 @@ proptest! {
             if !ended && steps >= end_at {
                 play.end(5);
                 ended = true;
+            }
+            if drain_at == Some(steps) {
+                play.check.drain();
             }
             if forget == Some(steps) {
                 agent.holds = false;
@@ -100,7 +104,7 @@ proptest! {
                     steps += 1;
                     busy += 1;
                     prop_assert!(busy < 8, "{action:?} without a pause");
-                    prop_assert!(!(ended && matches!(action, Action::Register(_) | Action::Beat(_))));
+                    prop_assert!(!(ended && matches!(action, Action::Register(_) | Action::Beat(_) | Action::Maintain)));
                     let outcome = agent.ask(action, fate);
                     if agent.late && late_at.is_none() {
                         late_at = Some(play.now + millis(late_comes * 1000));

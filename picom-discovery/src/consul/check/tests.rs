@@ -391,6 +391,25 @@ fn who_says_that_it_does_not_serve_fails_its_check_and_is_asked_every_second() {
 }
 
 #[test]
+fn a_draining_instance_is_put_out_of_service_and_so_again_after_a_registration() {
+    let mut play = Play::passing();
+    play.check.drain();
+    play.expect(Action::Maintain, secs(0), Err(timed_out()));
+    assert!(!play.check.is_drained());
+    play.expect(Action::Maintain, secs(1), Ok(Seen::Ours));
+    assert!(play.check.is_drained());
+    // Forgotten: it fails until it is out of service again, and only then passes.
+    let (action, ..) = play.next();
+    assert_eq!(action, PASS);
+    play.check.answered(play.now, 0, action, Err(forgotten()));
+    play.expect(Action::Register(CheckStatus::Critical), secs(0), Ok(Seen::Ours));
+    assert!(!play.check.is_drained());
+    play.expect(Action::Maintain, secs(0), Ok(Seen::Ours));
+    play.expect(PASS, secs(0), Ok(Seen::Ours));
+    assert!(play.check.is_drained());
+}
+
+#[test]
 fn the_end_deregisters_once_and_says_so() {
     let mut play = Play::passing();
     play.end(5);

@@ -404,7 +404,7 @@ proptest! {
                     let ports: Vec<u16> = (0..8).filter(|bit| mask & (1 << bit) != 0).map(|bit| bit + 1).collect();
                     set.apply(&live(&ports), now);
                 }
-                Operation::Connected(port) => if let Some(id) = find(&set, port) { set.connected(id) },
+                Operation::Connected(port) => if let Some(id) = find(&set, port) { set.connected(id); },
                 Operation::Disconnected(port, ms) => if let Some(id) = find(&set, port) {
                     set.disconnected(id, Some(now + Duration::from_millis(ms.into())));
                 },

@@ -135,6 +135,31 @@ pub async fn sigterm_ends_a_service_in_order(world: &World) {
     world.until_gone(&service).await;
 }
 
+/// Who tells a service a second time does not want to wait: what is under way is cut, counted, and told to its caller.
+pub async fn a_second_sigterm_waits_for_nothing(world: &World) {
+    let service = world.name("impatient");
+    let mut server = world.server_until_signal(world.settings(&service)).await;
+    let caller = world.caller().await;
+    let call = Call::new(&service, "hang", "call").within(Duration::from_secs(300));
+    let order = caller.order(Command::Fetch(call));
+    server.node.event(SOON, Event::Begun("call".into())).await;
+    server.node.signal(Signal::Terminate);
+    // It has left Consul: the first signal was heard.
+    world.until_gone(&service).await;
+    server.node.signal(Signal::Terminate);
+    let cut = Report {
+        left_registered: false,
+        cut: 1,
+    };
+    server.node.event(SOON, Event::Ended(cut)).await;
+    assert!(server.node.exit(SOON).await.success());
+    let failure = order.answer::<Identity>().await.expect_err("it never ends");
+    assert!(
+        matches!(failure.outcome, Some(Ran::Maybe | Ran::Yes)),
+        "{failure:?}"
+    );
+}
+
 /// A node that has ended makes no more calls and says why.
 pub async fn who_has_ended_makes_no_more_calls(world: &World) {
     let service = world.name("asked");

@@ -1,4 +1,4 @@
-//! Instances that halt, die, or are replaced while they are called.
+//! Instances that halt or die while they are called, and what they leave behind in Consul.
 
 use std::time::Duration;
 
@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::history::{Record, failures};
+use crate::node::Node;
 use crate::patience::within;
-use crate::protocol::{Call, Command, Event, Identity, Load, Ran, Report, Settings};
+use crate::protocol::{Call, Command, Event, Identity, Load, Ran, Settings};
 use crate::signal::Signal;
 use crate::world::{SHORT_TTL, SOON, World};
 
@@ -44,8 +45,8 @@ pub async fn a_halted_instance_gets_no_calls_after_its_ttl_and_comes_back(world:
             !seen.passes(&one.instance)
         })
         .await;
-    let failed = caller.mark().await + NEWS;
-    caller.calls(100).await;
+    let failed = news_has_come(&caller).await;
+    caller.calls(50).await;
     let still = caller.mark().await;
 
     one.node.go_on().await;
@@ -75,6 +76,76 @@ pub async fn a_halted_instance_gets_no_calls_after_its_ttl_and_comes_back(world:
     for (record, failure) in failures(&records) {
         assert_eq!(failure.outcome, Some(Ran::Maybe), "call {}: {failure}", record.id);
     }
+}
+
+/// An instance that answers as ever, and whose check fails or which is in maintenance, gets no call; with no other
+/// instance the service is down, and nothing is sent. As soon as all its checks pass it is called again.
+pub async fn an_instance_whose_check_fails_gets_no_calls_though_it_answers(world: &World) {
+    let service = world.name("unwell");
+    // No heartbeat comes between what is done here.
+    let settings = || Settings {
+        ttl: Some(Duration::from_secs(90)),
+        ..world.settings(&service)
+    };
+    let (one, two) = (
+        world.server_with(settings()).await,
+        world.server_with(settings()).await,
+    );
+    let registry = world.registry();
+    world
+        .until_passing(&service, &[&one.instance, &two.instance])
+        .await;
+    let caller = world.caller().await;
+    caller.load(Load::on(&service, 1)).await;
+    let mut spans = Vec::new();
+    for by_maintenance in [false, true] {
+        one.answers(&caller, &service).await;
+        two.answers(&caller, &service).await;
+        let set = async |well: bool| match by_maintenance {
+            true => registry.set_maintenance(&one.instance, !well).await,
+            false => registry.set_check(&one.instance, well).await,
+        };
+        set(false).await.unwrap();
+        world.until_passing(&service, &[&two.instance]).await;
+        let from = news_has_come(&caller).await;
+        caller.calls(50).await;
+        spans.push(from..caller.mark().await);
+        set(true).await.unwrap();
+        world
+            .until_passing(&service, &[&one.instance, &two.instance])
+            .await;
+        one.answers(&caller, &service).await;
+    }
+    let records = caller.end_load().await;
+    world.check(&records);
+    assert!(failures(&records).is_empty(), "{:?}", failures(&records).first());
+    for span in &spans {
+        let during = || records.iter().filter(|record| span.contains(&record.began));
+        assert!(during().count() > 20, "{} calls are no load", during().count());
+        let astray =
+            during().find(|record| matches!(&record.result, Ok(reply) if reply.by.instance != two.instance));
+        assert!(astray.is_none(), "{astray:?} went to an instance that fails");
+    }
+
+    registry.set_check(&one.instance, false).await.unwrap();
+    registry.set_check(&two.instance, false).await.unwrap();
+    world.until_passing(&service, &[]).await;
+    let down = async {
+        loop {
+            match caller.fetch::<Identity>(Call::new(&service, "whoami", ())).await {
+                Err(failure) => return failure,
+                Ok(_) => sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    let failure = within(Duration::from_secs(1), "the caller to know", down).await;
+    assert!(
+        failure.unavailable && failure.outcome == Some(Ran::NeverSent),
+        "{failure:?}"
+    );
+    assert!(failure.text.contains("checks"), "it says why: {failure}");
+    registry.set_check(&two.instance, true).await.unwrap();
+    two.answers(&caller, &service).await;
 }
 
 /// A call at an instance that halts without a word ends in seconds, whatever its deadline: connections are asked for signs
@@ -174,66 +245,6 @@ pub async fn a_killed_instance_fails_only_what_was_in_flight_on_it(world: &World
     world.check(&all);
 }
 
-/// Two instances are ended by SIGTERM and replaced, one after the other and again and again, under load; not one call
-/// fails, though nothing may run twice and nobody has configured anything.
-pub async fn a_rolling_restart_fails_no_call(world: &World) {
-    let rounds = if world.is_real() { 5 } else { 3 };
-    let service = world.name("rolling");
-    let mut servers = Vec::new();
-    for _ in 0..2 {
-        servers.push(world.server_until_signal(world.settings(&service)).await);
-    }
-    world
-        .until_passing(&service, &[&servers[0].instance, &servers[1].instance])
-        .await;
-    let callers = [world.caller().await, world.caller().await];
-    for (caller, first) in callers.iter().zip([1, 1_000_000]) {
-        caller.load(Load::on(&service, first)).await;
-        caller.calls(20).await;
-    }
-    for _ in 0..rounds {
-        for at in 0..2 {
-            let old = &mut servers[at];
-            old.node.signal(Signal::Terminate);
-            let ended = old
-                .node
-                .event_like(SOON, "the end", |event| matches!(event, Event::Ended(_)))
-                .await;
-            assert_eq!(
-                ended,
-                Event::Ended(Report {
-                    left_registered: false,
-                    cut: 0
-                })
-            );
-            assert!(old.node.exit(SOON).await.success());
-            servers[at] = world.server_until_signal(world.settings(&service)).await;
-            world
-                .until_passing(&service, &[&servers[0].instance, &servers[1].instance])
-                .await;
-            servers[at].answers(&callers[0], &service).await;
-        }
-    }
-    let mut records = Vec::new();
-    for caller in &callers {
-        records.extend(caller.end_load().await);
-    }
-    world.check(&records);
-    let failed = failures(&records);
-    assert!(
-        failed.is_empty(),
-        "{} of {} calls failed: {:?}",
-        failed.len(),
-        records.len(),
-        failed.first()
-    );
-    assert!(
-        records.len() > 200 * rounds,
-        "{} calls are no load",
-        records.len()
-    );
-}
-
 /// An entry of a dead instance whose port belongs to another service now: the handshake refuses, no call reaches the
 /// stranger, and with a true instance beside it no call fails.
 pub async fn a_stale_entry_is_refused_and_the_call_goes_elsewhere(world: &World) {
@@ -298,4 +309,13 @@ pub async fn a_stale_entry_is_refused_and_the_call_goes_elsewhere(world: &World)
         .unwrap();
     assert_eq!(who.instance, taker.instance);
     world.registry().deregister(&dead.instance).await.unwrap();
+}
+
+/// Waits until a caller must have learned what Consul says, and gives that moment of its load's clock.
+async fn news_has_come(caller: &Node) -> u64 {
+    let moment = caller.mark().await + NEWS;
+    while caller.mark().await < moment {
+        caller.calls(1).await;
+    }
+    moment
 }

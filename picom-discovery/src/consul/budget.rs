@@ -1,0 +1,104 @@
+//! How many connections watches may have together: a budget for each agent, shared by all clients of the process that use
+//! it. Names beyond it take turns, first come, first served.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long a name that others wait for keeps its place: it costs a new connection every time, and hears of changes at
+/// once in between.
+const TURN: Duration = Duration::from_secs(2);
+
+/// The connections for watches at one agent.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limit: usize,
+    places: Arc<Semaphore>,
+    /// One for each name that has begun to wait: whoever has a place takes one, and then gives its place back.
+    wanted: Semaphore,
+}
+
+/// The budgets in use, by agent.
+static BUDGETS: Mutex<Option<HashMap<String, Weak<Budget>>>> = Mutex::new(None);
+
+impl Budget {
+    /// A budget of one's own.
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            places: Arc::new(Semaphore::new(limit)),
+            wanted: Semaphore::new(0),
+        })
+    }
+
+    /// The budget of all clients of this agent; `limit` is that of the first of them.
+    pub(crate) fn of(agent: &str, limit: usize) -> Arc<Self> {
+        let mut budgets = BUDGETS.lock().unwrap_or_else(PoisonError::into_inner);
+        let budgets = budgets.get_or_insert_default();
+        budgets.retain(|_, budget| budget.strong_count() > 0);
+        if let Some(budget) = budgets.get(agent).and_then(Weak::upgrade) {
+            return budget;
+        }
+        let budget = Self::new(limit);
+        budgets.insert(agent.to_owned(), Arc::downgrade(&budget));
+        budget
+    }
+
+    /// How many places there are.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// A place, if one is free and nobody waits for it.
+    pub(crate) fn try_place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().try_acquire_owned().ok()
+    }
+
+    /// The next place that is given back, after those who waited before. Cancel safe: who gives up waiting loses its
+    /// turn, and somebody may give a place back for nobody.
+    pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let waiting = self.places.clone().acquire_owned();
+        self.wanted.add_permits(1);
+        waiting.await.ok()
+    }
+
+    /// Returns when the place that was got just now should be given back: after a turn, once somebody waits. Cancel
+    /// safe.
+    pub(crate) async fn turn_is_over(&self) {
+        tokio::time::sleep(TURN).await;
+        if let Ok(wish) = self.wanted.acquire().await {
+            wish.forget();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_of_one_agent_share_a_budget_while_one_lives() {
+        let first = Budget::of("budget-test:1", 3);
+        let second = Budget::of("budget-test:1", 9);
+        assert!(Arc::ptr_eq(&first, &second) && second.limit() == 3);
+        assert_eq!(Budget::of("budget-test:2", 9).limit(), 9);
+        drop((first, second));
+        assert_eq!(Budget::of("budget-test:1", 5).limit(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_ends_when_somebody_waits_and_not_before() {
+        let budget = Budget::new(1);
+        let held = budget.try_place().unwrap();
+        assert!(budget.try_place().is_none());
+        let alone = tokio::time::timeout(Duration::from_secs(3600), budget.turn_is_over()).await;
+        assert!(alone.is_err());
+        let next = budget.clone();
+        let next = tokio::spawn(async move { next.place().await });
+        tokio::time::timeout(TURN, budget.turn_is_over()).await.unwrap();
+        drop(held);
+        assert!(next.await.unwrap().is_some());
+    }
+}

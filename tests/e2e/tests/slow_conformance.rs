@@ -1,0 +1,14 @@
+//! What waits for Consul's long timers: minutes, on a real Consul.
+
+use picom_conformance::{RealConsul, behaviours, slow};
+
+macro_rules! tests {
+    ($($number:literal $module:ident $name:ident,)*) => { $(
+        #[tokio::test]
+        async fn $name() {
+            behaviours::$module::$name(&RealConsul::start().await).await;
+        }
+    )* };
+}
+
+slow!(tests);
