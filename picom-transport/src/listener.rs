@@ -1,6 +1,6 @@
 //! Accepting connections: the loop, its limits, and how it all ends.
 
-use crate::classic::{ClassicHandle, Served};
+use crate::classic::{ClassicHandle, HeaderBudget, Served};
 use crate::conn::{Connection, StreamHandler};
 use crate::connector::{Acceptor, BoxIo};
 use crate::proto::{ConfigError, ConnectionConfig, Identity};
@@ -17,15 +17,20 @@ const TICK: Duration = Duration::from_millis(250);
 /// After an error of accept the loop pauses, longer each time: without descriptors it would spin (measured: 700,000 errors a second).
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// What headers of classic calls may hold while they arrive: as much as one connection that has shaken hands.
+const UNREADY_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The limits of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
     /// Of each connection.
     pub connection: ConnectionConfig,
-    /// Connections that have not shaken hands yet; more are closed at once. Each holds a few hundred bytes for at most
-    /// `hello_timeout`.
+    /// Connections that have not shaken hands, or not said what they call; more are closed at once. Each holds at most a
+    /// frame for at most `hello_timeout`, most of them a few hundred bytes.
     pub unready_limit: usize,
+    /// What headers of classic calls that are still arriving may hold in all beyond a frame each, in bytes. The one for which
+    /// there is no room is cut off.
+    pub unready_bytes: u64,
     /// Whether callers of the Node library 0.3.x are answered (PROTOCOL §12).
     pub classic: bool,
 }
@@ -35,6 +40,7 @@ impl Default for ListenerConfig {
         Self {
             connection: ConnectionConfig::for_server(),
             unready_limit: 1024,
+            unready_bytes: UNREADY_BYTES,
             classic: true,
         }
     }
@@ -49,9 +55,11 @@ pub struct ListenerStats {
     pub classic: usize,
     /// Of them, those that have not shaken hands, or not said what they call.
     pub unready: usize,
+    /// What headers of classic calls hold of `unready_bytes`.
+    pub unready_bytes: u64,
     /// Connections accepted so far.
     pub accepted: u64,
-    /// Connections closed at once, for the limit.
+    /// Connections closed for `unready_limit` or `unready_bytes`.
     pub turned_away: u64,
     /// Errors of accept.
     pub accept_errors: u64,
@@ -81,6 +89,7 @@ struct Inner {
     handler: Arc<dyn StreamHandler>,
     open: Mutex<Open>,
     unready: AtomicUsize,
+    headers: Arc<HeaderBudget>,
     accepted: AtomicU64,
     turned_away: AtomicU64,
     accept_errors: AtomicU64,
@@ -134,6 +143,7 @@ impl Listener {
         let inner = Arc::new(Inner {
             address: acceptor.local_addr(),
             identity,
+            headers: HeaderBudget::new(config.unready_bytes),
             config,
             handler,
             open: Mutex::default(),
@@ -234,8 +244,9 @@ impl Listener {
             connections: native + classic,
             classic,
             unready: inner.unready.load(Ordering::Relaxed),
+            unready_bytes: inner.headers.used(),
             accepted: inner.accepted.load(Ordering::Relaxed),
-            turned_away: inner.turned_away.load(Ordering::Relaxed),
+            turned_away: inner.turned_away.load(Ordering::Relaxed) + inner.headers.refused(),
             accept_errors: inner.accept_errors.load(Ordering::Relaxed),
         }
     }
@@ -285,11 +296,12 @@ impl Inner {
         };
         self.unready.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%address, "accepted");
+        let until = Instant::now() + self.config.connection.hello_timeout;
         let inner = self.clone();
         tokio::spawn(async move {
             let established = connection.established().await;
             if established.is_err()
-                && let Some(handle) = inner.take_over(number, &connection, &address)
+                && let Some(handle) = inner.take_over(number, &connection, &address, until)
             {
                 handle.called().await;
                 inner.unready.fetch_sub(1, Ordering::Relaxed);
@@ -316,7 +328,13 @@ impl Inner {
     }
 
     /// The client speaks classic: its byte stream gets a driver of that dialect. `None` if it does not.
-    fn take_over(&self, number: u64, connection: &Connection, address: &str) -> Option<ClassicHandle> {
+    fn take_over(
+        &self,
+        number: u64,
+        connection: &Connection,
+        address: &str,
+        until: Instant,
+    ) -> Option<ClassicHandle> {
         let (io, read) = connection.take_classic()?;
         tracing::debug!(%address, "a classic call");
         let served = Served {
@@ -326,6 +344,8 @@ impl Inner {
             service: self.identity.service.clone().unwrap_or_else(|| "".into()),
             config: self.config.connection.clone(),
             handler: self.handler.clone(),
+            until: until.into_std(),
+            headers: self.headers.clone(),
         };
         // One after the other under one lock: the drain finds it in one of the two tables.
         let mut open = self.open();

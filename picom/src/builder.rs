@@ -367,6 +367,8 @@ impl Builder {
             server.listener.connection = ConnectionConfig::untrusted();
             server.limits = Limits::untrusted();
         }
+        // All callers that have not said what they call, together: as much as one that has.
+        server.listener.unready_bytes = server.listener.connection.receive_budget;
         server
             .listener
             .connection

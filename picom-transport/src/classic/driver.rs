@@ -2,6 +2,7 @@
 
 use super::half::halves;
 use super::machine::{Machine, Rules, Socket};
+use super::room::{HeaderBudget, HeaderRoom};
 use super::shared::{ClassicHandle, Shared, Stage};
 use crate::conn::{Incoming, PeerInfo, RecvHalf, SendHalf, StreamHandler, Turn};
 use crate::connector::BoxIo;
@@ -47,20 +48,26 @@ pub(crate) struct Served {
     pub(crate) service: Arc<str>,
     pub(crate) config: ConnectionConfig,
     pub(crate) handler: Arc<dyn StreamHandler>,
+    /// When the header must be complete.
+    pub(crate) until: Instant,
+    pub(crate) headers: Arc<HeaderBudget>,
 }
 
 impl Served {
     /// Starts to serve it, on a task of its own.
     pub(crate) fn start(self) -> ClassicHandle {
         let now = time::Instant::now().into_std();
-        let machine = Machine::server(self.service, Rules::of(&self.config), now);
+        let machine = Machine::server(self.service, Rules::of(&self.config), self.until, now);
         let shared = Shared::new(machine);
         let peer = PeerInfo {
             address: self.peer,
             ..PeerInfo::default()
         };
         let answers = Some((self.handler, Arc::new(peer)));
-        tokio::spawn(Driver::new(self.io, self.read, shared.clone(), answers));
+        let mut driver = Driver::new(self.io, self.read, shared.clone(), answers);
+        // As much as a native client can make us hold before its hello.
+        driver.room = Some(HeaderRoom::new(self.headers, self.config.frame_limit.into()));
+        tokio::spawn(driver);
         ClassicHandle(shared)
     }
 }
@@ -70,6 +77,8 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     answers: Option<(Arc<dyn StreamHandler>, Arc<PeerInfo>)>,
     read: BytesMut,
+    /// What the header holds while it is incomplete.
+    room: Option<HeaderRoom>,
     read_ended: bool,
     end_told: bool,
     staged: BytesMut,
@@ -91,6 +100,7 @@ impl Driver {
             shared,
             answers,
             read,
+            room: None,
             read_ended: false,
             end_told: false,
             staged: BytesMut::new(),
@@ -170,7 +180,14 @@ impl Driver {
             .shared
             .with(|state| (state.machine.take_call(), state.machine.is_ready()));
         if ready {
+            self.room = None;
             self.shared.reached(Stage::Called);
+        } else if let Some(room) = &mut self.room
+            && let Err(error) = room.hold(self.read.capacity() as u64)
+        {
+            tracing::debug!(address = %peer.address, %error, "a classic call is cut off");
+            self.shared.with(|state| state.machine.lose(error, Socket::Abort));
+            return;
         }
         let Some(call) = call else { return };
         match call.cmd.as_deref().map(Method::new) {

@@ -148,9 +148,8 @@ impl Machine {
         }
     }
 
-    /// The side that was connected to; it waits for a header.
-    pub(super) fn server(service: Arc<str>, rules: Rules, now: Instant) -> Self {
-        let until = now + rules.header_timeout;
+    /// The side that was connected to; it waits for a header, at most `until`.
+    pub(super) fn server(service: Arc<str>, rules: Rules, until: Instant, now: Instant) -> Self {
         let mut machine = Self::new(Side::Server, service, rules, now);
         machine.arriving = Arriving::Header;
         machine.header_until = Some(until);

@@ -5,10 +5,12 @@ mod driver;
 mod half;
 mod machine;
 mod outgoing;
+mod room;
 mod shared;
 
 pub(crate) use driver::Served;
 pub(crate) use half::{ClassicRecv, ClassicSend, ClassicWatch};
 pub use outgoing::ClassicConnection;
 pub(crate) use outgoing::Unused;
+pub(crate) use room::HeaderBudget;
 pub(crate) use shared::{ClassicHandle, Shared as ClassicShared};

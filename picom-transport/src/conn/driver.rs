@@ -236,12 +236,14 @@ impl Driver {
         loop {
             let yielding = yields && !self.yielded && self.staged.remaining() == 0;
             let (staged, total, written) = (&mut self.staged, &mut self.staged_total, self.written);
+            let sniffed = self.sniffed;
             let outcome = self.shared.with_wakes(&mut self.wakes, |state| {
                 state.mux.handle_written(written, now);
                 if yielding && state.mux.has_output() {
                     return Stage::Yield;
                 }
-                while staged.remaining() < STAGE {
+                // To a peer whose dialect is not known nothing is said, not even goodbye (PROTOCOL §2.1).
+                while sniffed && staged.remaining() < STAGE {
                     let Some(frame) = state.mux.poll_frame(now) else {
                         break;
                     };
@@ -373,7 +375,7 @@ impl Driver {
                 )
             )
         });
-        if broken {
+        if broken || !self.sniffed {
             return Poll::Ready(());
         }
         if !matches!(self.poll_output(cx, now, false), Poll::Ready(())) {

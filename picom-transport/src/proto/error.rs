@@ -199,6 +199,16 @@ pub enum ConnectionError {
     /// The socket took nothing, or a frame stayed incomplete, for too long.
     #[error("the connection stalled for {0:?}")]
     Stalled(Duration),
+    /// A classic call was announced with so much that there was no room for it beside the others that are still arriving.
+    #[error(
+        "a header of which {have} bytes are held finds no room in the {limit} for all that are still arriving"
+    )]
+    HeaderBudget {
+        /// What it holds, in bytes.
+        have: u64,
+        /// What all of the listener may hold beyond a frame each, in bytes.
+        limit: u64,
+    },
     /// The handshake took too long.
     #[error("no handshake within {0:?}")]
     HelloTimeout(Duration),

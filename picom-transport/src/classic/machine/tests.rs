@@ -23,7 +23,7 @@ fn start() -> Instant {
 
 /// A server and what it was sent.
 fn server(bytes: &[u8]) -> Machine {
-    let mut machine = Machine::server("svc".into(), rules(), start());
+    let mut machine = Machine::server("svc".into(), rules(), start() + rules().header_timeout, start());
     machine.receive(&mut BytesMut::from(bytes), start());
     machine
 }
@@ -208,7 +208,7 @@ fn a_full_inbox_holds_the_peer_back_until_it_is_read() {
 #[test]
 fn times_are_kept() {
     let begin = start();
-    let mut machine = Machine::server("svc".into(), rules(), begin);
+    let mut machine = Machine::server("svc".into(), rules(), begin + rules().header_timeout, begin);
     assert_eq!(machine.next_timeout(false), Some(begin + Duration::from_secs(2)));
     machine.handle_timeout(false, begin + Duration::from_secs(2));
     assert_eq!(machine.socket(), Socket::Abort);
