@@ -28,8 +28,8 @@ pub struct ListenerConfig {
     /// Connections that have not shaken hands, or not said what they call; more are closed at once. Each holds at most a
     /// frame for at most `hello_timeout`, most of them a few hundred bytes.
     pub unready_limit: usize,
-    /// What headers of classic calls that are still arriving may hold in all beyond a frame each, in bytes. The one for which
-    /// there is no room is cut off.
+    /// What headers of classic calls that are still arriving may hold in all beyond a frame each, in bytes: of their
+    /// buffers, which may be twice what has arrived. The one for which there is no room is cut off.
     pub unready_bytes: u64,
     /// Whether callers of the Node library 0.3.x are answered (PROTOCOL §12).
     pub classic: bool,

@@ -84,7 +84,7 @@ async fn headers_that_never_end_share_one_budget() {
 
     // And not for longer than a handshake may take.
     until(&running, |stats| stats.unready == 0 && stats.unready_bytes == 0).await;
-    assert!(echo(&running, 3 * MIB).await.ends_with(THE_END));
+    assert!(echo(&running, MIB + MIB / 2).await.ends_with(THE_END));
     until(&running, |stats| stats.classic == 0 && stats.unready_bytes == 0).await;
 }
 
