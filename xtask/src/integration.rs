@@ -72,7 +72,7 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
         .collect::<anyhow::Result<_>>()?;
     let node = node_peer::is_ready(&workspace::root());
     if let Some(main) = programs.first_mut().filter(|_| node) {
-        main.push(node_peer::PROGRAM.to_owned());
+        main.extend(node_peer::PROGRAMS.map(str::to_owned));
     }
     let consul = consul::find(&Archive::default())?;
     let runs = workspace::target_dir()?.join("integration");

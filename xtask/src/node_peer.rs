@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The test program that needs them.
-pub(crate) const PROGRAM: &str = "node";
+/// The test programs that need them.
+pub(crate) const PROGRAMS: [&str; 2] = ["node", "both_kinds"];
 
 /// Where they lie, from the root of the workspace.
 const DIR: &str = "tests/classic-node/node";

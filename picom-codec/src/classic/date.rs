@@ -1,4 +1,10 @@
-//! A moment as the Node library writes it: ext 0x42 around a double in little endian (PROTOCOL §12.7).
+//! A moment as the Node library writes it: ext 0x42 around a double in little endian (PROTOCOL §12.7). The moments of the
+//! usual libraries are converted in modules of their names, each a feature.
+
+#[cfg(feature = "chrono")]
+pub mod chrono;
+#[cfg(feature = "time")]
+pub mod time;
 
 use crate::value::EXT;
 use serde::de::{self, Deserializer, Visitor};
@@ -39,21 +45,38 @@ impl ClassicDate {
         self.0.is_finite()
     }
 
+    /// The moment so many microseconds after the beginning of 1970. Exact for the next two centuries; JavaScript's own
+    /// dates drop what is less than a millisecond.
+    pub fn from_micros(micros: i64) -> Self {
+        ClassicDate(micros as f64 / 1000.0)
+    }
+
+    /// The nearest microsecond; `None` if it is no moment, or further away than a `Date` can be.
+    pub fn micros(self) -> Option<i64> {
+        // ECMAScript's bound: 100,000,000 days. So many microseconds fit.
+        const MOST: f64 = 8.64e15;
+        (self.0.abs() <= MOST).then(|| (self.0 * 1000.0).round() as i64)
+    }
+
     /// The moment, to the microsecond; `None` if it is invalid or the platform has no such time.
     pub fn to_system_time(self) -> Option<SystemTime> {
-        // A million years: beyond it the conversion below would not fit, and no `Date` goes that far.
-        const MOST: f64 = 3.2e16;
-        if !self.0.is_finite() || self.0.abs() > MOST {
-            return None;
-        }
-        let micros = Duration::from_micros((self.0.abs() * 1000.0).round() as u64);
-        if self.0 < 0.0 {
-            SystemTime::UNIX_EPOCH.checked_sub(micros)
+        let micros = self.micros()?;
+        let span = Duration::from_micros(micros.unsigned_abs());
+        if micros < 0 {
+            SystemTime::UNIX_EPOCH.checked_sub(span)
         } else {
-            SystemTime::UNIX_EPOCH.checked_add(micros)
+            SystemTime::UNIX_EPOCH.checked_add(span)
         }
     }
 }
+
+/// A date that is no moment: invalid in JavaScript, or outside what the library it is converted for can hold.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("a date is no moment here: {0:?} ms since 1970")]
+pub struct NoMoment(
+    /// What it says.
+    pub f64,
+);
 
 impl From<SystemTime> for ClassicDate {
     /// To the microsecond, which is as much as today's dates have room for in a double.

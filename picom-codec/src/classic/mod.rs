@@ -1,7 +1,7 @@
 //! The dialect of the Node library 0.3.x (PROTOCOL §12): headers, records, and which values its peers can read. Framing is
 //! [`LengthCodec::lenient`](crate::LengthCodec::lenient); connections are for the layer above.
 
-mod date;
+pub mod date;
 mod header;
 mod readable;
 mod record;

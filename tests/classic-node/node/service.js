@@ -1,5 +1,5 @@
 // A service as the Node library 0.3.x would run it: `node service.js NAME` prints its port. A line on standard input asks
-// how many sockets are open. With CONSUL=host:port it registers itself there.
+// how many sockets are open; its end, to leave. With CONSUL=host:port it registers itself there and keeps its check passing.
 'use strict'
 
 const http = require('http')
@@ -18,10 +18,10 @@ const methods = {
   sum: async (args, input, out) => {
     let [items, sum] = [0, 0]
     for await (const item of input) { items++; sum += item }
-    await out.send({ items, sum })
+    await out.send({ items, sum, by: 'node' })
   },
   count: async ({ n }, input, out) => {
-    for (let i = 0; i < n; i++) { const wait = out.send({ index: i, name: 'item-' + i }); if (wait) await wait }
+    for (let i = 0; i < n; i++) { const wait = out.send({ index: i, name: 'item-' + i, by: 'node' }); if (wait) await wait }
   },
   later: async ({ when }, input, out) => { await out.send({ when, later: new Date(when.getTime() + 1000) }) },
   bytes: async ({ data }, input, out) => { await out.send(Buffer.concat([data, data])) },
@@ -36,6 +36,9 @@ const methods = {
     await new Promise((resolve) => setTimeout(resolve, 50))
     if (how === 'rst') socket.resetAndDestroy()
     else socket.destroy()
+  },
+  endless: async (args, input, out, socket) => {
+    for (let i = 0; !socket.destroyed; i++) { const wait = out.send(String(i).padStart(200, '0')); if (wait) await wait }
   },
   hang: async () => { await new Promise(() => {}) }
 }
@@ -80,17 +83,25 @@ function consul (method, path, body) {
   })
 }
 
+let leave = async () => {}
+
 server.listen(0, '127.0.0.1', async () => {
   const port = server.address().port
   if (process.env.CONSUL) {
     const id = `${NAME}-${port}`
     await consul('PUT', '/v1/agent/service/register', { Name: NAME, ID: id, Port: port })
-    await consul('PUT', '/v1/agent/check/register', { ID: `check:${id}`, Name: `check:${id}`, ServiceID: id, TTL: '30s' })
-    await consul('PUT', `/v1/agent/check/pass/${encodeURIComponent(`check:${id}`)}`)
+    await consul('PUT', '/v1/agent/check/register', { ID: `check:${id}`, Name: `check:${id}`, ServiceID: id, TTL: '10s' })
+    const pass = () => consul('PUT', `/v1/agent/check/pass/${encodeURIComponent(`check:${id}`)}`)
+    await pass()
+    const beating = setInterval(pass, 8000)
+    leave = async () => {
+      clearInterval(beating)
+      await consul('PUT', `/v1/agent/service/deregister/${id}`)
+    }
   }
   console.log(port)
 })
 
 readline.createInterface({ input: process.stdin }).on('line', () => {
   server.getConnections((error, count) => console.log(error ? -1 : count))
-}).on('close', () => process.exit(0))
+}).on('close', () => leave().then(() => process.exit(0), (error) => { console.error(error); process.exit(1) }))
