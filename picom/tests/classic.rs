@@ -1,13 +1,14 @@
-//! Peers of the Node library as raw sockets: what its own services die of, leak, or answer wrongly (the table of its faults
-//! that this dialect could bring along) must not happen here.
+//! Callers of the Node library as raw sockets: what its own services die of, leak, or answer wrongly must not happen here.
+//! The calling side is in `classic_calls.rs`, the whole table in tests/classic-node/README.md.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use picom::{ConnectionConfig, Fault, Fixed, In, Methods, Outcome, Picom};
+use picom::{Builder, ConnectionConfig, Fault, Fixed, In, Methods, Out, Picom};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -47,6 +48,21 @@ fn methods(seen: &Arc<Seen>, gate: &Arc<Semaphore>) -> Methods {
         .client_stream("sum", |_: (), numbers: In<i64>| async move {
             Ok(numbers.try_fold(0, |sum, n| async move { Ok(sum + n) }).await?)
         })
+        .unary("unreadable", |_: ()| async move { Ok((1_u64 << 53) + 1) })
+        .stream("record", |_: ()| async move {
+            let items = ["data", "end"].map(|kind| Ok::<_, Fault>(BTreeMap::from([("_type_", kind)])));
+            Ok(stream::iter(items))
+        })
+        .stream("panics-later", |_: ()| async move {
+            let items = stream::iter([Ok::<i32, Fault>(1)]);
+            Ok(items.chain(stream::once(async { panic!("on purpose") })))
+        })
+        .bidi("echo", |_: (), mut items: In<i64>, out: Out<i64>| async move {
+            while let Some(item) = items.next().await? {
+                out.send(item).await?;
+            }
+            Ok(())
+        })
         .stream("falsy", |_: ()| async move {
             Ok(stream::iter([0, 0].map(Ok::<i32, Fault>)))
         })
@@ -69,12 +85,12 @@ struct Running {
 }
 
 async fn service() -> Running {
-    service_with(true).await
+    service_with(|builder| builder).await
 }
 
-async fn service_with(classic: bool) -> Running {
+async fn service_with(more: impl FnOnce(Builder) -> Builder) -> Running {
     let (seen, gate) = (Arc::<Seen>::default(), Arc::new(Semaphore::new(0)));
-    let picom = Picom::builder("svc")
+    let builder = Picom::builder("svc")
         .without_environment()
         .discovery(Arc::new(Fixed::new()))
         .bind([127, 0, 0, 1].into())
@@ -83,10 +99,8 @@ async fn service_with(classic: bool) -> Running {
         .connections(ConnectionConfig {
             hello_timeout: Duration::from_millis(300),
             ..ConnectionConfig::default()
-        })
-        .classic(classic)
-        .build()
-        .unwrap();
+        });
+    let picom = more(builder).build().unwrap();
     picom.expose(methods(&seen, &gate)).await.unwrap();
     let address = picom.status().server.unwrap().address;
     Running {
@@ -286,7 +300,7 @@ async fn the_end_of_a_service_waits_for_its_classic_calls() {
 
 #[tokio::test]
 async fn switched_off_nothing_classic_is_answered_or_called() {
-    let running = service_with(false).await;
+    let running = service_with(|builder| builder.classic(false)).await;
     assert_eq!(running.say(&header("nine"), false).await, b"");
     let fixed = Fixed::new().with_classic("old", ["127.0.0.1:9"]).unwrap();
     let caller = Picom::builder("caller")
@@ -302,67 +316,96 @@ async fn switched_off_nothing_classic_is_answered_or_called() {
     );
 }
 
-/// A service made of a socket: what a caller of ours sends it, and what it makes of the answer.
-async fn foreign() -> (TcpListener, Picom) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let fixed = Fixed::new().with_classic("old", [address]).unwrap();
-    let caller = Picom::builder("caller")
-        .without_environment()
-        .discovery(Arc::new(fixed))
-        .build()
-        .unwrap();
-    (listener, caller)
-}
-
 #[tokio::test]
-async fn a_call_is_its_header_and_the_end_of_our_direction() {
-    let (listener, caller) = foreign().await;
-    let call = tokio::spawn(async move { caller.fetch::<i64>("old", "nine", &()).await });
-    let (mut socket, _) = listener.accept().await.unwrap();
-    let mut request = Vec::new();
-    socket.read_to_end(&mut request).await.unwrap();
-    assert_eq!(request, header("nine"));
-    socket
-        .write_all(&[b"\x00\x81\x80\x00\x09", THE_END].concat())
-        .await
-        .unwrap();
-    drop(socket);
-    assert_eq!(call.await.unwrap().unwrap(), 9);
-}
-
-#[tokio::test]
-async fn a_call_that_is_given_up_is_reset_and_never_looks_complete() {
-    let (listener, caller) = foreign().await;
-    let (items, replies) = tokio::join!(
-        async {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let mut bytes = [0; 12];
-            socket.read_exact(&mut bytes).await.unwrap();
-            (socket, bytes)
-        },
-        async {
-            let call = caller.stream::<i64, i64>("old", "sum", &());
-            let (out, replies) = call.await.unwrap();
-            out.send(7).await.unwrap();
-            (out, replies)
-        }
+async fn values_that_the_caller_cannot_read_are_told_as_one_error() {
+    let running = service().await;
+    let answer = text(&running.say(&header("unreadable"), true).await);
+    assert!(
+        answer.contains("[svc] ") && answer.contains("9007199254740993"),
+        "{answer}"
     );
-    let (mut socket, bytes) = items;
-    assert_eq!(bytes[10..], *b"\x01\x07");
-    drop(replies);
-    let error = socket.read(&mut [0; 10]).await.unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let answer = running.say(&header("record"), true).await;
+    let data = b"\x0d\x81\xa6_type_\xa4data";
+    assert!(
+        answer.starts_with(data),
+        "any other `_type_` is data: {}",
+        text(&answer)
+    );
+    let rest = text(&answer[data.len()..]);
+    assert!(rest.contains("_type_") && rest.contains("[svc] "), "{rest}");
+    assert!(!rest.ends_with("end"), "{rest}");
+    running.nothing_is_left().await;
 }
 
 #[tokio::test]
-async fn a_connection_closed_without_a_record_is_a_lost_call() {
-    let (listener, caller) = foreign().await;
-    let call = tokio::spawn(async move { caller.fetch::<i64>("old", "nine", &()).await });
-    let (mut socket, _) = listener.accept().await.unwrap();
-    socket.read_to_end(&mut Vec::new()).await.unwrap();
-    socket.write_all(b"\x01\x09").await.unwrap();
-    drop(socket);
-    let error = call.await.unwrap().unwrap_err();
-    assert_eq!(error.outcome(), Outcome::MaybeExecuted);
+async fn a_handler_that_panics_behind_items_is_one_error_to_its_own_caller() {
+    let running = service().await;
+    for _ in 0..3 {
+        let answer = running.say(&header("panics-later"), true).await;
+        assert!(answer.starts_with(b"\x01\x01"), "{answer:?}");
+        let answer = text(&answer[2..]);
+        assert_eq!(answer.matches("_type_").count(), 1, "{answer}");
+        assert!(answer.contains("[svc] the handler panicked"), "{answer}");
+    }
+    let nine = running.say(&header("nine"), true).await;
+    assert_eq!(nine, [b"\x01\x09", THE_END].concat());
+    running.nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn an_item_alone_waits_for_no_acknowledgement() {
+    let running = service().await;
+    let mut socket = running.connect().await;
+    socket.set_nodelay(true).unwrap();
+    socket.write_all(&header("echo")).await.unwrap();
+    // A frame in two small writes with Nagle's algorithm on costs the 40 ms of a delayed acknowledgement each time: two
+    // seconds and more.
+    let begun = tokio::time::Instant::now();
+    for n in 0..50 {
+        socket.write_all(&[1, n]).await.unwrap();
+        let mut back = [0; 2];
+        socket.read_exact(&mut back).await.unwrap();
+        assert_eq!(back, [1, n]);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn classic_calls_count_among_the_handlers() {
+    let running = service_with(|builder| builder.handlers(1)).await;
+    let mut first = running.connect().await;
+    first.write_all(&header("gate")).await.unwrap();
+    while running.picom.status().server.unwrap().handlers_running == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let answer = text(&running.say(&header("nine"), true).await);
+    assert!(answer.contains("[svc] the call was refused"), "{answer}");
+    running.gate.add_permits(1);
+    let mut answer = Vec::new();
+    first.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, [b"\x08\xa7through", THE_END].concat());
+    drop(first);
+    running.nothing_is_left().await;
+    let nine = running.say(&header("nine"), true).await;
+    assert_eq!(nine, [b"\x01\x09", THE_END].concat());
+}
+
+#[tokio::test]
+async fn what_does_not_end_within_the_drain_is_cut_told_and_counted() {
+    let running = service_with(|builder| builder.drain_timeout(Duration::from_millis(200))).await;
+    let mut socket = running.connect().await;
+    socket.write_all(&header("gate")).await.unwrap();
+    while running.picom.status().server.unwrap().handlers_running == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let report = tokio::time::timeout(SOON, running.picom.end());
+    let (report, answer) = tokio::join!(report, async {
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await.unwrap();
+        drop(socket);
+        text(&answer)
+    });
+    assert!(answer.contains("[svc] the service is ending"), "{answer}");
+    let report = report.expect("the end is bounded");
+    assert_eq!((report.calls_cut, report.connections_cut), (1, 1), "{report}");
 }
