@@ -233,7 +233,9 @@ impl Builder {
     }
 
     /// Whether services of the Node library 0.3.x are talked to, in both directions; by default they are. Off, its callers
-    /// are turned away, and instances without our mark in the registry are not called.
+    /// are turned away, and instances without our mark in the registry are not called. Switch it off where connections
+    /// must be encrypted or callers known: the dialect has neither, and as long as this library has no TLS between
+    /// services nothing switches it off by itself.
     pub fn classic(mut self, classic: bool) -> Self {
         self.classic = classic;
         self
