@@ -5,7 +5,7 @@ use crate::deadline;
 use crate::metadata::Metadata;
 use bytes::Bytes;
 use picom_codec::Method;
-use picom_transport::{PeerInfo, RecvHalf, SendHalf};
+use picom_transport::{EndWatch, PeerInfo, RecvHalf, SendHalf};
 use std::fmt;
 use std::future::{Future, pending};
 use std::pin::pin;
@@ -35,7 +35,8 @@ pub(crate) struct Call {
     encoded: Option<Bytes>,
     metadata: OnceLock<Metadata>,
     over: AtomicBool,
-    ended: Notify,
+    /// Made when somebody first waits for the end: few calls have anybody who does.
+    ended: OnceLock<Box<Notify>>,
     send: Mutex<Option<SendHalf>>,
     recv: Mutex<Option<RecvHalf>>,
     /// Held by the one that sends: the half remembers one waiting task.
@@ -114,10 +115,10 @@ impl Context {
         let Some(call) = &self.0 else {
             return pending().await;
         };
-        let mut ended = pin!(call.ended.notified());
+        let mut ended = pin!(call.ended.get_or_init(Box::default).notified());
         // Enlisted before the flag is read: an end between the two is not missed.
         ended.as_mut().enable();
-        if !call.over.load(Ordering::Acquire) {
+        if !call.over.load(Ordering::SeqCst) {
             ended.await;
         }
     }
@@ -133,7 +134,7 @@ impl Call {
             encoded: incoming.metadata,
             metadata: OnceLock::new(),
             over: AtomicBool::new(false),
-            ended: Notify::new(),
+            ended: OnceLock::new(),
             send: Mutex::new(Some(incoming.send)),
             recv: Mutex::new(Some(incoming.recv)),
             sender: tokio::sync::Mutex::new(()),
@@ -151,10 +152,24 @@ impl Call {
         self.recv.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Both halves, once the handler is done.
+    pub(crate) fn take_halves(&self) -> (Option<SendHalf>, Option<RecvHalf>) {
+        (self.send().take(), self.recv().take())
+    }
+
+    /// Tells of the end of the call from outside, whichever halves are still here.
+    pub(crate) fn watch_end(&self) -> EndWatch {
+        let watch = self.recv().as_ref().map(RecvHalf::watch_end);
+        watch.unwrap_or_default()
+    }
+
     /// The call is over; whoever waits for that learns it.
     pub(crate) fn end(&self) {
-        self.over.store(true, Ordering::Release);
-        self.ended.notify_waiters();
+        // In one order with a waiter that makes the notifier and then reads the flag: one of the two sees the other.
+        self.over.store(true, Ordering::SeqCst);
+        if let Some(ended) = self.ended.get() {
+            ended.notify_waiters();
+        }
     }
 }
 

@@ -23,8 +23,8 @@ pub mod testing;
 
 pub use classic::ClassicConnection;
 pub use conn::{
-    Connection, ConnectionStats, EndWatch, HandshakeError, Incoming, PeerInfo, RecvHalf, Request, SendHalf,
-    StreamHandler, Turn,
+    Connection, ConnectionStats, EndWatch, Ending, HandshakeError, Incoming, PeerInfo, RecvHalf, Request,
+    SendHalf, StreamHandler, Turn,
 };
 pub use connector::{Acceptor, BoxIo, Connector, Io};
 pub use listener::{DrainReport, Listener, ListenerConfig, ListenerStats};

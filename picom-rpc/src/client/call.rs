@@ -20,6 +20,7 @@ use picom_transport::{
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Context;
 use std::time::{Duration, Instant};
 use tokio::time;
 
@@ -76,6 +77,8 @@ pub(crate) struct Call {
     retries: u32,
     /// An endpoint that was chosen and could not be asked at once.
     chosen: Option<Arc<Endpoint>>,
+    /// When it began, until the first look is taken.
+    begun_at: Option<Instant>,
     /// The first look has been taken.
     begun: bool,
     made: u32,
@@ -111,7 +114,8 @@ impl Call {
             .map_err(|error| fail(CallFailure::Metadata(error)))?;
         client.follow(&service);
         let inherited = inherited.filter(|_| !options.detached);
-        let deadline = deadline::moment(now(), options.timeout, default, inherited);
+        let now = now();
+        let deadline = deadline::moment(now, options.timeout, default, inherited);
         let request = Request {
             method,
             args,
@@ -127,6 +131,7 @@ impl Call {
             wait_for_ready: options.wait_for_ready,
             retries: options.retries.unwrap_or(client.config().retries),
             chosen: None,
+            begun_at: Some(now),
             begun: false,
             made: 0,
             tried: Vec::new(),
@@ -141,9 +146,10 @@ impl Call {
         subject(&self.service, &self.request.method)
     }
 
-    /// Opens the stream at once, if there is a connection to open it on. `None`: something must be waited for.
-    pub(crate) fn try_open(&mut self) -> Option<Result<Flight, CallError>> {
-        let now = now();
+    /// Opens the stream at once, if there is a connection to open it on. `None`: something must be waited for. With a
+    /// context, its task is woken when something has come: it need not ask before.
+    pub(crate) fn try_open(&mut self, cx: Option<&Context<'_>>) -> Option<Result<Flight, CallError>> {
+        let now = self.begun_at.take().unwrap_or_else(now);
         if deadline::passed(self.request.deadline, now) {
             return Some(Err(self.give_up(CallFailure::Overdue)));
         }
@@ -156,7 +162,7 @@ impl Call {
                 }
                 _ => return None,
             };
-            match self.open_on(&connection, &endpoint, now) {
+            match self.open_on(&connection, &endpoint, now, cx) {
                 Ok(None) => {}
                 Ok(Some(flight)) => return Some(Ok(flight)),
                 Err(error) => return Some(Err(error)),
@@ -197,7 +203,8 @@ impl Call {
                         () = until(deadline) => return Err(self.give_up_at(&endpoint, CallFailure::Overdue)),
                     };
                     let failure = match dialed.map(|connection| connection.open(self.request.clone())) {
-                        Ok(Ok(halves)) => {
+                        Ok(Ok((send, recv))) => {
+                            let halves = (Some(send).filter(|_| !self.request.ends), recv);
                             return Ok(Flight::new(service.clone(), &endpoint, halves, self::now()));
                         }
                         Ok(Err(error)) => {
@@ -210,7 +217,7 @@ impl Call {
                     continue;
                 }
                 Step::Open(connection, endpoint) => {
-                    if let Some(flight) = self.open_on(&connection, &endpoint, now)? {
+                    if let Some(flight) = self.open_on(&connection, &endpoint, now, None)? {
                         return Ok(flight);
                     }
                     races += 1;
@@ -230,7 +237,7 @@ impl Call {
                     };
                     match dialed {
                         Ok(connection) => {
-                            if let Some(flight) = self.open_on(&connection, &endpoint, self::now())? {
+                            if let Some(flight) = self.open_on(&connection, &endpoint, self::now(), None)? {
                                 return Ok(flight);
                             }
                             continue;
@@ -352,18 +359,30 @@ impl Call {
         connection: &Connection,
         endpoint: &Arc<Endpoint>,
         now: Instant,
+        cx: Option<&Context<'_>>,
     ) -> Result<Option<Flight>, CallError> {
-        match connection.open(self.request.clone()) {
+        let request = self.request.clone();
+        let opened = if request.ends {
+            connection.call(request, cx).map(|recv| (None, recv))
+        } else {
+            connection.open(request).map(|(send, recv)| (Some(send), recv))
+        };
+        match opened {
             Ok(halves) => Ok(Some(Flight::new(self.service.clone(), endpoint, halves, now))),
             Err(OpenError::Draining) => {
+                endpoint.forget_connection();
                 self.service.draining(endpoint.id);
                 Ok(None)
             }
             Err(OpenError::Closed(_)) => {
+                endpoint.forget_connection();
                 self.service.disconnected(endpoint);
                 Ok(None)
             }
-            Err(OpenError::Full { .. }) => Ok(None),
+            Err(OpenError::Full { .. }) => {
+                endpoint.forget_connection();
+                Ok(None)
+            }
             Err(error) => Err(self.give_up_at(endpoint, CallFailure::NotOpened(error))),
         }
     }

@@ -3,7 +3,7 @@
 
 use super::load::Load;
 use picom_discovery::Instance;
-use picom_transport::Target;
+use picom_transport::{Connection, Pool, Target};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,9 +20,17 @@ pub(crate) struct Endpoint {
     pub(crate) instance: Arc<Instance>,
     /// It speaks the dialect of the Node library: a connection for each call.
     pub(crate) classic: bool,
-    load: Arc<Mutex<Load>>,
+    shared: Arc<Record>,
+}
+
+/// What is known of it, whatever it is announced with.
+#[derive(Debug, Default)]
+struct Record {
+    load: Load,
     /// A call to it failed since one was answered.
-    suspect: Arc<AtomicBool>,
+    suspect: AtomicBool,
+    /// Where the last call went, so that the next need not look through the pool. It may be of no use by now.
+    connection: Mutex<Option<Connection>>,
 }
 
 impl Endpoint {
@@ -37,8 +45,7 @@ impl Endpoint {
             target,
             classic: instance.native_version().is_none(),
             instance,
-            load: Arc::default(),
-            suspect: Arc::default(),
+            shared: Arc::default(),
         }
     }
 
@@ -49,24 +56,23 @@ impl Endpoint {
             target: self.target.clone(),
             classic: self.classic,
             instance,
-            load: self.load.clone(),
-            suspect: self.suspect.clone(),
+            shared: self.shared.clone(),
         }
     }
 
     /// What one more call is expected to cost here.
     pub(crate) fn cost(&self, now: Instant) -> f64 {
-        self.load().cost(self.instance.weight, now)
+        self.shared.load.cost(self.instance.weight, now)
     }
 
     /// Calls under way.
     pub(crate) fn in_flight(&self) -> u32 {
-        self.load().in_flight()
+        self.shared.load.in_flight()
     }
 
     /// Counts a call as under way until the guard is dropped.
     pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
-        self.load().begin();
+        self.shared.load.begin();
         InFlight {
             endpoint: self.clone(),
         }
@@ -74,27 +80,45 @@ impl Endpoint {
 
     /// A call failed in a way that speaks against the endpoint.
     pub(crate) fn suspect(&self) {
-        self.suspect.store(true, Ordering::Release);
+        self.shared.suspect.store(true, Ordering::Release);
     }
 
     /// Whether one did, since the last answer.
     pub(crate) fn is_suspect(&self) -> bool {
-        self.suspect.load(Ordering::Acquire)
+        self.shared.suspect.load(Ordering::Acquire)
     }
 
     /// A call was answered. Whether that is news.
     pub(crate) fn clear_suspicion(&self) -> bool {
-        self.is_suspect() && self.suspect.swap(false, Ordering::AcqRel)
+        self.is_suspect() && self.shared.suspect.swap(false, Ordering::AcqRel)
     }
 
     /// A call was answered after so long.
     pub(crate) fn observe(&self, latency: Duration, now: Instant) {
-        self.load().observe(latency, now);
+        self.shared.load.observe(latency, now);
     }
 
-    fn load(&self) -> MutexGuard<'_, Load> {
-        // Numbers cannot be left half changed by a panic elsewhere.
-        self.load.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A connection that had room when it was last used, else one of the pool with a free slot.
+    pub(crate) fn connection(&self, pool: &Pool) -> Option<Connection> {
+        let mut known = self.known_connection();
+        if known.is_none() {
+            *known = pool.ready(&self.target);
+        }
+        known.clone()
+    }
+
+    /// The connection took no call: the next looks into the pool again.
+    pub(crate) fn forget_connection(&self) {
+        let forgotten = self.known_connection().take();
+        // Outside the lock: the last handle of a connection ends it.
+        drop(forgotten);
+    }
+
+    fn known_connection(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.shared
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -112,6 +136,6 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.endpoint.load().end();
+        self.endpoint.shared.load.end();
     }
 }

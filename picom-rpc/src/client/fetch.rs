@@ -146,8 +146,15 @@ impl<C: Collect, E> Fetching<C, E> {
                     let ends = self.input.is_none();
                     let default = self.client.config().fetch_timeout;
                     let mut call = Call::begin(setup, default, ends)?;
-                    match call.try_open() {
-                        Some(flight) => State::Flying(call, flight?),
+                    match call.try_open(ends.then_some(&*cx)) {
+                        Some(flight) => {
+                            self.state = State::Flying(call, flight?);
+                            if ends {
+                                // The reply wakes the task.
+                                return Poll::Pending;
+                            }
+                            continue;
+                        }
                         None => opening(call, Duration::ZERO),
                     }
                 }
@@ -175,7 +182,7 @@ impl<C: Collect, E> Fetching<C, E> {
         if let Some(input) = &mut self.input {
             input.rewind();
         }
-        Ok(match wait.is_zero().then(|| call.try_open()).flatten() {
+        Ok(match wait.is_zero().then(|| call.try_open(None)).flatten() {
             Some(flight) => State::Flying(call, flight?),
             None => opening(call, wait),
         })

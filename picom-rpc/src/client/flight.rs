@@ -13,6 +13,7 @@ use std::time::Instant;
 /// See the module. Dropped, the stream ends: the peer's handler is cancelled unless the reply was complete.
 #[derive(Debug)]
 pub(crate) struct Flight {
+    /// For input, if there is any.
     pub(crate) send: Option<SendHalf>,
     recv: RecvHalf,
     load: InFlight,
@@ -41,11 +42,11 @@ impl Flight {
     pub(super) fn new(
         service: Arc<Service>,
         endpoint: &Arc<Endpoint>,
-        (send, recv): (SendHalf, RecvHalf),
+        (send, recv): (Option<SendHalf>, RecvHalf),
         opened: Instant,
     ) -> Self {
         Flight {
-            send: Some(send),
+            send,
             recv,
             load: endpoint.begin(),
             service,

@@ -208,7 +208,7 @@ impl Service {
             };
             return match pick {
                 Pick::Ready(endpoint) | Pick::Dial(endpoint) if endpoint.classic => Step::Classic(endpoint),
-                Pick::Ready(endpoint) => match self.pool.ready(&endpoint.target) {
+                Pick::Ready(endpoint) => match endpoint.connection(&self.pool) {
                     Some(connection) => Step::Open(connection, endpoint),
                     None if matches!(self.pool.status(&endpoint.target), SlotStatus::Connected { .. }) => {
                         excluded.get_or_insert_with(|| tried.to_vec()).push(endpoint.id);

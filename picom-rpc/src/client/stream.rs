@@ -132,7 +132,7 @@ impl<O: Receive, E: From<CallError> + Send + 'static> IntoFuture for ReceiveCall
 
 async fn open(setup: Setup, client: &Client, ends: bool) -> Result<(Subject, Flight), CallError> {
     let mut call = Call::begin(setup, client.config().stream_timeout, ends)?;
-    let flight = match call.try_open() {
+    let flight = match call.try_open(None) {
         Some(flight) => flight?,
         None => call.open(Duration::ZERO).await?,
     };

@@ -9,7 +9,7 @@ use crate::deadline;
 use crate::fault::Fault;
 use bytes::Bytes;
 use picom_codec::{Code, Limits};
-use picom_transport::{EndWatch, Incoming, SendError, SendHalf, StreamHandler, Turn};
+use picom_transport::{EndWatch, Ending, Incoming, SendError, SendHalf, StreamHandler, Turn};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -50,13 +50,13 @@ impl Dispatch {
 
 impl StreamHandler for Dispatch {
     fn handle(&self, incoming: Incoming, turn: &mut Turn) {
-        let now = tokio::time::Instant::now().into_std();
         let Some(handler) = self.router.find(&incoming.method) else {
             count(&self.counters.unknown);
             state(incoming.send, self.router.unknown(&incoming.method));
             return;
         };
-        if deadline::passed(incoming.deadline, now) {
+        let inline = turn.inline();
+        if deadline::passed(incoming.deadline, turn.now()) {
             count(&self.counters.overdue);
             let fault = Fault::unstarted(Code::DEADLINE, "the time of the call had passed before it began");
             state(incoming.send, fault.do_not_retry());
@@ -68,19 +68,22 @@ impl StreamHandler for Dispatch {
             return;
         };
         count(&self.counters.started);
-        let watch = incoming.send.watch_end();
         let (call, args) = Call::new(incoming);
-        let span = tracing::debug_span!("call", method = %call.method, peer = %call.peer.address);
-        let running = Running {
+        let mut running = Running {
             stage: Stage::New(handler.clone(), args),
-            call,
-            watch,
+            watch: None,
             limits: self.limits,
             counters: self.counters.clone(),
-            span,
+            span: tracing::debug_span!("call", method = %call.method, peer = %call.peer.address),
+            call,
             _permit: permit,
         };
-        running.start(turn);
+        // Most handlers are done at their first poll, and a task for each would cost more than they do. What a waker of no
+        // task misses, the first poll on the task finds.
+        if inline && running.poll_once(&mut task::Context::from_waker(Waker::noop())) {
+            return;
+        }
+        tokio::spawn(running);
     }
 }
 
@@ -88,7 +91,8 @@ impl StreamHandler for Dispatch {
 struct Running {
     stage: Stage,
     call: Arc<Call>,
-    watch: EndWatch,
+    /// Tells of the end of the call, once its handler has been pending on a task of its own.
+    watch: Option<EndWatch>,
     limits: Limits,
     counters: Arc<Counters>,
     span: Span,
@@ -103,79 +107,67 @@ enum Stage {
 }
 
 impl Running {
-    /// Polls the handler here and now, if this turn of the connection's driver still has time; most handlers are done
-    /// then, and a task for each would cost more than they do.
-    fn start(mut self, turn: &mut Turn) {
-        // What a waker of no task misses, the first poll on the task finds.
-        if turn.inline()
-            && self
-                .advance(&mut task::Context::from_waker(Waker::noop()))
-                .is_ready()
-        {
-            return;
-        }
-        tokio::spawn(self);
-    }
-
-    fn advance(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
-        let span = self.span.clone();
-        let _entered = span.enter();
+    /// Polls the handler. True when it is done and its answer is in line.
+    fn poll_once(&mut self, cx: &mut task::Context<'_>) -> bool {
+        // A span that nobody listens to is not worth two handles of it.
+        let span = (!self.span.is_disabled()).then(|| self.span.clone());
+        let _entered = span.as_ref().map(Span::enter);
         match self.poll_answer(cx) {
             Poll::Ready(outcome) => {
                 self.finish(outcome);
-                Poll::Ready(())
+                true
             }
-            Poll::Pending => {
-                if self.watch.poll_ended(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                count(&self.counters.cancelled);
-                tracing::debug!("the call ended before its handler was done");
-                self.drop_stage();
-                self.release();
-                Poll::Ready(())
-            }
+            Poll::Pending => false,
         }
     }
 
     fn poll_answer(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Option<Bytes>, Fault>> {
         let context = Context::of(self.call.clone());
         let (call, limits, stage) = (&self.call, self.limits, &mut self.stage);
+        let mut outcome = Poll::Pending;
         let polled = catch_unwind(AssertUnwindSafe(|| {
             context.enter(|| {
                 if let Stage::New(handler, args) = stage {
                     let answer = handler.answer(std::mem::take(args), Exchange::new(call.clone(), limits));
                     *stage = Stage::Answering(answer);
                 }
-                match stage {
-                    Stage::Answering(answer) => answer.as_mut().poll(cx),
-                    Stage::New(..) | Stage::Done => Poll::Pending,
+                if let Stage::Answering(answer) = stage {
+                    outcome = answer.as_mut().poll(cx);
+                }
+                if outcome.is_ready() {
+                    // Here, so that what the handler held is gone when its caller goes on.
+                    *stage = Stage::Done;
                 }
             })
         }));
-        polled.unwrap_or_else(|_| {
+        if polled.is_err() {
             count(&self.counters.panicked);
-            tracing::warn!(method = %self.call.method, "a handler panicked; its caller is told");
-            Poll::Ready(Err(Fault::new(Code::PANIC, "the handler panicked")))
-        })
+            if outcome.is_pending() {
+                tracing::warn!(method = %self.call.method, "a handler panicked; its caller is told");
+                self.drop_stage();
+                return Poll::Ready(Err(Fault::new(Code::PANIC, "the handler panicked")));
+            }
+            tracing::warn!(method = %self.call.method, "a handler panicked while it was dropped");
+        }
+        outcome
     }
 
-    /// The handler is done: its answer ends the call.
+    /// The handler is done: its answer ends the call, and the call's slot is free.
     fn finish(&mut self, outcome: Result<Option<Bytes>, Fault>) {
-        // First, so that what the handler held is gone when its caller goes on.
-        self.drop_stage();
-        let half = self.call.send().take();
-        if let Some(half) = half {
-            let sent = match outcome {
-                Ok(Some(message)) => half.finish_or_fault(message, |error| unsendable(error).into_reply()),
-                Ok(None) => half.finish(),
-                Err(fault) => half.fault(fault.into_reply()),
-            };
-            if let Err(error) = sent {
-                tracing::debug!(%error, "nobody waits for the answer");
-            }
+        let (send, recv) = self.call.take_halves();
+        let ending = match outcome {
+            Ok(message) => Ending::Reply(message),
+            Err(fault) => Ending::Fault(fault.into_reply()),
+        };
+        let sent = match (send, recv) {
+            (Some(send), Some(recv)) => send.conclude(recv, ending, |error| unsendable(error).into_reply()),
+            // The handler ended its output itself: what it returns goes nowhere.
+            _ => Ok(()),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, "nobody waits for the answer");
         }
-        self.release();
+        self.call.end();
     }
 
     /// Drops what the handler left. Destructors of users may panic: not on the task that drives the connection.
@@ -188,11 +180,12 @@ impl Running {
         }
     }
 
-    /// Gives the call's slot back. The receiving half goes behind the answer: a caller told to stop before it would take
-    /// the call for ended.
+    /// Gives the call's slot back. The receiving half goes behind the sending one: a caller told to stop before its answer
+    /// would take the call for ended.
     fn release(&self) {
-        drop(self.call.send().take());
-        drop(self.call.recv().take());
+        let (send, recv) = self.call.take_halves();
+        drop(send);
+        drop(recv);
         self.call.end();
     }
 }
@@ -201,7 +194,22 @@ impl Future for Running {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
-        self.advance(cx)
+        let running = &mut *self;
+        if running.poll_once(cx) {
+            return Poll::Ready(());
+        }
+        let watch = match &running.watch {
+            Some(watch) => watch,
+            None => running.watch.insert(running.call.watch_end()),
+        };
+        if watch.poll_ended(cx).is_pending() {
+            return Poll::Pending;
+        }
+        count(&running.counters.cancelled);
+        tracing::debug!(parent: &running.span, "the call ended before its handler was done");
+        running.drop_stage();
+        running.release();
+        Poll::Ready(())
     }
 }
 

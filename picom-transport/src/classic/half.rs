@@ -1,6 +1,7 @@
 //! The two halves of a classic call, with the methods that those of native streams have.
 
 use super::shared::{Shared, register};
+use crate::conn::Ending;
 use crate::proto::{FaultReply, SendError, StreamError};
 use bytes::Bytes;
 use picom_codec::Code;
@@ -48,8 +49,19 @@ impl ClassicSend {
         poll_ended(&self.0, cx)
     }
 
-    pub(crate) fn watch_end(&self) -> ClassicWatch {
-        ClassicWatch(Arc::downgrade(&self.0))
+    /// Answers; what cannot be sent becomes the fault that `otherwise` makes of the reason.
+    pub(crate) fn conclude(
+        &self,
+        ending: Ending,
+        otherwise: impl FnOnce(&SendError) -> FaultReply,
+    ) -> Result<(), SendError> {
+        match ending {
+            Ending::Reply(message) => match self.finish(message.as_ref()) {
+                Err(error @ (SendError::Unreadable(_) | SendError::Empty)) => self.fault(&otherwise(&error)),
+                sent => sent,
+            },
+            Ending::Fault(fault) => self.fault(&fault),
+        }
     }
 }
 
@@ -63,6 +75,10 @@ impl Drop for ClassicSend {
 }
 
 impl ClassicRecv {
+    pub(crate) fn watch_end(&self) -> ClassicWatch {
+        ClassicWatch(Arc::downgrade(&self.0))
+    }
+
     pub(crate) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
         let (received, _replaced) = self.0.with(|state| match state.machine.read() {
             Some(received) => (Poll::Ready(received), None),

@@ -6,6 +6,7 @@ use super::recv::RecvHalf;
 use super::send::SendHalf;
 use super::shared::{PeerInfo, Shared, Stage};
 use super::vacancy::Vacancy;
+use super::wakers::register;
 use crate::connector::BoxIo;
 use crate::proto::{
     ConfigError, ConnectionConfig, ConnectionError, Identity, Mux, MuxStats, OpenError, Opening, Role,
@@ -15,6 +16,7 @@ use bytes::BytesMut;
 use picom_codec::Method;
 use std::fmt;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::{Duration, Instant};
 use tokio::time;
 
@@ -33,6 +35,19 @@ pub struct Request {
     pub idempotent: bool,
     /// No input follows the args.
     pub ends: bool,
+}
+
+impl From<Request> for Opening {
+    fn from(request: Request) -> Self {
+        Opening {
+            method: request.method,
+            metadata: request.metadata,
+            deadline: request.deadline,
+            idempotent: request.idempotent,
+            args: request.args,
+            ends: request.ends,
+        }
+    }
 }
 
 /// Counters of a connection.
@@ -174,27 +189,32 @@ impl Connection {
     ///
     /// When there is no slot, the connection drains or is closed, or the args are too large. The call has not run.
     pub fn open(&self, request: Request) -> Result<(SendHalf, RecvHalf), OpenError> {
-        let Request {
-            method,
-            args,
-            metadata,
-            deadline,
-            idempotent,
-            ends,
-        } = request;
+        let key = self.shared().with(|state| state.mux.open(request.into()))?;
         let shared = self.shared();
-        let key = shared.with(|state| {
-            state.mux.open(Opening {
-                method,
-                metadata,
-                deadline,
-                idempotent,
-                args,
-                ends,
-            })
+        Ok((
+            SendHalf::new(shared.clone(), key),
+            RecvHalf::new(shared.clone(), key),
+        ))
+    }
+
+    /// Opens a stream whose request is complete: no input follows the args, whatever [`Request::ends`] says. With a context,
+    /// its task is woken when there is something to receive, as if it had asked already.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn call(&self, request: Request, cx: Option<&Context<'_>>) -> Result<RecvHalf, OpenError> {
+        let opening = Opening {
+            ends: true,
+            ..request.into()
+        };
+        let shared = self.shared();
+        let (key, _replaced) = shared.with(|state| {
+            let key = state.mux.open(opening)?;
+            let replaced = cx.and_then(|cx| register(&mut state.wakers(key).recv, cx));
+            Ok::<_, OpenError>((key, replaced))
         })?;
-        let send = if ends { SendHalf::released } else { SendHalf::new };
-        Ok((send(shared.clone(), key), RecvHalf::new(shared.clone(), key)))
+        Ok(RecvHalf::new(shared.clone(), key))
     }
 
     /// Tells `vacancy` of slots that become free.

@@ -8,7 +8,7 @@ use super::shared::Shared;
 use super::staged::Staged;
 use super::wakers::WakeList;
 use crate::connector::BoxIo;
-use crate::proto::{ConnectionConfig, ConnectionError, Key, Role};
+use crate::proto::{ConnectionConfig, ConnectionError, Key, Opening, Role};
 use bytes::{Buf, BytesMut};
 use picom_codec::dialect::leading_empty;
 use picom_codec::{FrameCodec, Sniff, sniff};
@@ -31,6 +31,8 @@ const FIRST_READ: usize = 512;
 const MOST_READ: usize = 256 * 1024;
 /// Reads in one turn, so that a peer that sends without end does not keep the others on the same thread waiting.
 const READS: usize = 8;
+/// Room for arrivals that is kept between turns, 2 KiB: there are many idle connections.
+const BATCH: usize = 16;
 /// After goaway, how long the peer may take to close its side. Closing with bytes unread would turn into a reset and destroy
 /// replies that are still on their way.
 const LINGER: Duration = Duration::from_secs(1);
@@ -58,6 +60,8 @@ pub(super) struct Driver {
     sleep: Pin<Box<Sleep>>,
     armed: Option<Instant>,
     wakes: WakeList,
+    /// What the peer has opened, on its way to the handler.
+    batch: Vec<(Key, Opening)>,
     /// Set when the multiplexer has ended: until when to linger.
     closing: Option<Closing>,
 }
@@ -94,6 +98,7 @@ impl Driver {
             sleep: Box::pin(time::sleep_until(now)),
             armed: None,
             wakes: WakeList::default(),
+            batch: Vec::new(),
             closing: None,
         }
     }
@@ -200,20 +205,17 @@ impl Driver {
         let Some(handler) = &self.handler else { return };
         let mut turn: Option<Turn> = None;
         loop {
-            let (shared, mut wakes) = (&self.shared, WakeList::default());
-            let batch = shared.with_wakes(&mut wakes, |state| {
-                let keys = std::mem::take(&mut state.opened);
-                let taken = keys
-                    .into_iter()
-                    .filter_map(|key| Some((key, state.mux.accept(key)?)));
-                taken.collect::<Vec<(Key, _)>>()
+            let batch = &mut self.batch;
+            self.shared.with_wakes(&mut self.wakes, |state| {
+                let (opened, mux) = (&mut state.opened, &mut state.mux);
+                batch.extend(opened.drain(..).filter_map(|key| Some((key, mux.accept(key)?))));
             });
-            wakes.wake();
+            self.wakes.wake();
             if batch.is_empty() {
-                return;
+                break;
             }
             let peer = self.shared.peer();
-            for (key, opening) in batch {
+            for (key, opening) in batch.drain(..) {
                 let incoming = Incoming {
                     method: opening.method,
                     metadata: opening.metadata,
@@ -228,6 +230,7 @@ impl Driver {
                 handler.handle(incoming, turn.get_or_insert_with(Turn::begin));
             }
         }
+        self.batch.shrink_to(BATCH);
     }
 
     /// Writes while there is something and the socket takes it. Ready: everything is written. With `yields`, output that is

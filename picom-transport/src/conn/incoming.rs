@@ -40,24 +40,94 @@ pub trait StreamHandler: Send + Sync + 'static {
     fn handle(&self, incoming: Incoming, turn: &mut Turn);
 }
 
-/// How much may still run inline in this turn of the connection's driver: 50 µs, so that a slow handler holds up the
-/// connection's other calls for no longer than that and its own time.
+/// How much may still run inline in this turn of the connection's driver. Handlers that are quick are no burden, however
+/// many: giving each a task of its own would take longer. Those that are not may take 50 µs together, so that a slow one
+/// holds up the connection's other calls for no longer than that and its own time; and all together may take a
+/// millisecond, since answers wait for the end of the turn.
 #[derive(Debug)]
 pub struct Turn {
-    ends: tokio::time::Instant,
+    ends: Instant,
+    now: Instant,
+    slow: Duration,
 }
 
-const INLINE: Duration = Duration::from_micros(50);
+/// A handler's first poll up to this long is quick: some times what a task costs, its making and its switches.
+const QUICK: Duration = Duration::from_micros(5);
+/// What slow ones may take together.
+const SLOW: Duration = Duration::from_micros(50);
+/// What all may take together.
+const INLINE: Duration = Duration::from_millis(1);
 
 impl Turn {
     pub(crate) fn begin() -> Self {
+        Self::at(tokio::time::Instant::now().into_std())
+    }
+
+    fn at(now: Instant) -> Self {
         Self {
-            ends: tokio::time::Instant::now() + INLINE,
+            ends: now + INLINE,
+            now,
+            slow: Duration::ZERO,
         }
     }
 
-    /// Whether a handler may be polled here and now, once.
+    /// Whether a handler may be polled here and now, once. The time since this was last asked is what the one before took.
     pub fn inline(&mut self) -> bool {
-        tokio::time::Instant::now() < self.ends
+        self.ask(tokio::time::Instant::now().into_std())
+    }
+
+    fn ask(&mut self, now: Instant) -> bool {
+        let took = now.saturating_duration_since(self.now);
+        self.now = now;
+        if took > QUICK {
+            self.slow += took;
+        }
+        self.slow < SLOW && now < self.ends
+    }
+
+    /// The time when [`inline`](Self::inline) was last asked.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn micros(n: u64) -> Duration {
+        Duration::from_micros(n)
+    }
+
+    /// How many handlers run inline that take so long each, out of a thousand.
+    fn inline(each: Duration) -> usize {
+        let mut now = tokio::time::Instant::now().into_std();
+        let mut turn = Turn::at(now);
+        (0..1000)
+            .take_while(|_| {
+                let inline = turn.ask(now);
+                now += each;
+                inline
+            })
+            .count()
+    }
+
+    #[test]
+    fn quick_handlers_run_inline_for_a_millisecond_and_slow_ones_for_little_more_than_their_share() {
+        assert_eq!(inline(micros(0)), 1000);
+        assert_eq!(inline(micros(2)), 500);
+        assert_eq!(inline(micros(6)), 9, "eight took 48 µs, the ninth begins");
+        assert_eq!(inline(micros(1000)), 1);
+    }
+
+    #[test]
+    fn one_slow_handler_spends_what_the_others_had() {
+        let start = tokio::time::Instant::now().into_std();
+        let mut turn = Turn::at(start);
+        assert!(turn.ask(start));
+        assert!(turn.ask(start + micros(4)));
+        assert!(!turn.ask(start + micros(104)), "the one before took 100 µs");
+        assert!(!turn.ask(start + micros(105)));
+        assert_eq!(turn.now(), start + micros(105));
     }
 }

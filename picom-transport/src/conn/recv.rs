@@ -1,5 +1,6 @@
 //! The receiving half of a stream.
 
+use super::send::EndWatch;
 use super::shared::Shared;
 use super::wakers::register;
 use crate::classic::ClassicRecv;
@@ -22,6 +23,8 @@ pub struct RecvHalf {
     failed: Option<StreamError>,
     /// Behind what is here, the peer's half has ended.
     last: bool,
+    /// The multiplexer knows it as let go of already.
+    released: bool,
 }
 
 /// What carries the stream.
@@ -45,6 +48,20 @@ impl RecvHalf {
             items: None,
             failed: None,
             last: false,
+            released: false,
+        }
+    }
+
+    /// Whoever has told the multiplexer that the half is gone says so here.
+    pub(super) fn let_go(&mut self) {
+        self.released = true;
+    }
+
+    /// Watches for the end of the stream: see [`SendHalf::poll_ended`](super::SendHalf::poll_ended).
+    pub fn watch_end(&self) -> EndWatch {
+        match &self.line {
+            Line::Native { shared, key } => EndWatch::new(shared, *key),
+            Line::Classic(half) => EndWatch::classic(half.watch_end()),
         }
     }
 
@@ -87,12 +104,18 @@ impl RecvHalf {
             }
             let (received, _replaced) = shared.with(|state| match state.mux.read(key) {
                 Received::Pending => (Received::Pending, register(&mut state.wakers(key).recv, cx)),
+                Received::Delivery { delivery, last: true } => {
+                    // Nothing more will be asked for: the half is let go of under the same lock.
+                    state.mux.release_recv(key);
+                    (Received::Delivery { delivery, last: true }, None)
+                }
                 received => (received, None),
             });
             return Poll::Ready(match received {
                 Received::Pending => return Poll::Pending,
                 Received::Delivery { delivery, last } => {
                     self.last = last;
+                    self.released = last;
                     match delivery {
                         Delivery::One(message) => Ok(Some(message)),
                         Delivery::Many(items) => {
@@ -127,6 +150,9 @@ impl RecvHalf {
 
 impl Drop for RecvHalf {
     fn drop(&mut self) {
+        if self.released {
+            return;
+        }
         // A classic half has a drop of its own.
         if let Line::Native { shared, key } = &self.line {
             let _waker = shared.with(|state| {

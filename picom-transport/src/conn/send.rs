@@ -1,5 +1,6 @@
 //! The sending half of a stream.
 
+use super::recv::RecvHalf;
 use super::shared::Shared;
 use super::wakers::register;
 use crate::classic::{ClassicSend, ClassicWatch};
@@ -40,14 +41,6 @@ impl SendHalf {
         Self {
             line: Line::Classic(half),
             released: false,
-        }
-    }
-
-    /// The half of a call whose input ended with its args.
-    pub(super) fn released(shared: Arc<Shared>, key: Key) -> Self {
-        Self {
-            line: Line::Native { shared, key },
-            released: true,
         }
     }
 
@@ -127,29 +120,38 @@ impl SendHalf {
         }
     }
 
-    /// Ends the half with a last message, or, if it can never be sent, with the fault that `otherwise` makes of the reason:
-    /// it is too large, or a peer of the Node library could not read it.
+    /// Ends the call as its acceptor: answers, and lets go of both halves, all at once. An answer that can never be sent
+    /// becomes the fault that `otherwise` makes of the reason: it is over the caller's limit, or a caller of the Node library
+    /// could not read it.
     ///
     /// # Errors
     ///
-    /// When the peer wants no more or the stream has ended.
-    pub fn finish_or_fault(
-        self,
-        message: Bytes,
+    /// When the peer wants no more or the stream has ended; the halves are gone all the same.
+    pub fn conclude(
+        mut self,
+        mut recv: RecvHalf,
+        ending: Ending,
         otherwise: impl FnOnce(&SendError) -> FaultReply,
     ) -> Result<(), SendError> {
-        match &self.line {
-            Line::Native { shared, key } => {
-                shared.with(|state| match state.mux.finish(*key, Some(message)) {
-                    Err(error @ SendError::TooLarge { .. }) => state.mux.fault(*key, otherwise(&error)),
-                    other => other,
-                })
-            }
-            Line::Classic(half) => match half.finish(Some(&message)) {
-                Err(error @ (SendError::Unreadable(_) | SendError::Empty)) => half.fault(&otherwise(&error)),
-                other => other,
-            },
-        }
+        let (shared, key) = match &self.line {
+            Line::Native { shared, key } => (shared, *key),
+            Line::Classic(half) => return half.conclude(ending, otherwise),
+        };
+        self.released = true;
+        recv.let_go();
+        let (sent, _wakers) = shared.with(|state| {
+            let sent = match ending {
+                Ending::Reply(message) => match state.mux.finish(key, message) {
+                    Err(error @ SendError::TooLarge { .. }) => state.mux.fault(key, otherwise(&error)),
+                    sent => sent,
+                },
+                Ending::Fault(fault) => state.mux.fault(key, fault),
+            };
+            state.mux.release_send(key);
+            state.mux.release_recv(key);
+            (sent, std::mem::take(state.wakers(key)))
+        });
+        sent
     }
 
     /// Ends both halves at once.
@@ -172,19 +174,6 @@ impl SendHalf {
     /// Waits until there is no point in going on: see [`poll_ended`](Self::poll_ended). Cancel safe.
     pub async fn ended(&mut self) -> StreamError {
         poll_fn(|cx| Poll::Ready(ready!(self.poll_ended(cx)))).await
-    }
-
-    /// Watches for the end of the stream from another place than the half itself.
-    pub fn watch_end(&self) -> EndWatch {
-        EndWatch {
-            line: match &self.line {
-                Line::Native { shared, key } => WatchedLine::Native {
-                    shared: Arc::downgrade(shared),
-                    key: *key,
-                },
-                Line::Classic(half) => WatchedLine::Classic(half.watch_end()),
-            },
-        }
     }
 }
 
@@ -222,32 +211,44 @@ impl fmt::Debug for SendHalf {
     }
 }
 
-/// Tells when there is no point in going on with a stream, as [`SendHalf::poll_ended`] does, while the half itself is in
-/// other hands. Holds neither the stream nor the connection.
-#[derive(Clone)]
-pub struct EndWatch {
-    line: WatchedLine,
+/// How an acceptor ends a call.
+#[derive(Debug)]
+pub enum Ending {
+    /// With a last message, or with none.
+    Reply(Option<Bytes>),
+    /// With an error.
+    Fault(FaultReply),
 }
 
-#[derive(Clone)]
-enum WatchedLine {
-    Native {
-        shared: std::sync::Weak<Shared>,
-        key: Key,
-    },
+/// Tells when there is no point in going on with a stream, as [`SendHalf::poll_ended`] does, while the halves are in other
+/// hands. Does not keep the stream, nor the connection open. The default is for no stream: never ready.
+#[derive(Clone, Default)]
+pub struct EndWatch(Watched);
+
+#[derive(Clone, Default)]
+enum Watched {
+    #[default]
+    Nothing,
+    Native(Arc<Shared>, Key),
     Classic(ClassicWatch),
 }
 
 impl EndWatch {
+    pub(super) fn new(shared: &Arc<Shared>, key: Key) -> Self {
+        EndWatch(Watched::Native(shared.clone(), key))
+    }
+
+    pub(super) fn classic(watch: ClassicWatch) -> Self {
+        EndWatch(Watched::Classic(watch))
+    }
+
     /// As [`SendHalf::poll_ended`]; one task at a time can wait for the end of a stream. Pending for ever when the stream's
     /// halves are gone.
     pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
-        match &self.line {
-            WatchedLine::Native { shared, key } => match shared.upgrade() {
-                Some(shared) => poll_ended(&shared, *key, cx),
-                None => Poll::Pending,
-            },
-            WatchedLine::Classic(watch) => watch.poll_ended(cx),
+        match &self.0 {
+            Watched::Native(shared, key) => poll_ended(shared, *key, cx),
+            Watched::Classic(watch) => watch.poll_ended(cx),
+            Watched::Nothing => Poll::Pending,
         }
     }
 }

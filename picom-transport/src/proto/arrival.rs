@@ -175,7 +175,7 @@ impl Mux {
         if stream.args_pending && !stream.ours {
             stream.args_pending = false;
             stream.recv_ended = end;
-            if let Some(opening) = stream.opening.as_mut() {
+            if let Some(opening) = self.openings.get_mut(key) {
                 opening.args = body;
                 opening.ends = end;
             }

@@ -16,7 +16,11 @@ impl Mux {
         };
         let was_over = stream.is_over();
         let unsent = stream.is_unsent();
+        let waits = unsent || stream.untaken;
         let released = stream.fail(error);
+        if waits {
+            self.openings.take(key);
+        }
         self.budget.forget(key);
         self.release_budget(released);
         if let Some(code) = tell

@@ -2,8 +2,9 @@
 
 use super::error::{ConnectionError, FaultReply, OpenError, SendError, StreamError};
 use super::mux::{Mux, Phase, Received};
+use super::openings::Opening;
 use super::outbox::{Final, fit_fault};
-use super::stream::{Opening, Sending, Stream};
+use super::stream::{Sending, Stream};
 use super::streams::Key;
 use bytes::Bytes;
 use picom_codec::Code;
@@ -47,9 +48,8 @@ impl Mux {
         if let Some(metadata) = &opening.metadata {
             check_metadata(metadata).map_err(OpenError::Metadata)?;
         }
-        let deadline = opening.deadline;
-        let ends = opening.ends;
-        let mut stream = Stream::new(true, opening, peer.first_window, self.config.first_window);
+        let (deadline, ends) = (opening.deadline, opening.ends);
+        let mut stream = Stream::new(true, peer.first_window, self.config.first_window);
         if ends {
             stream.sending = Sending::Finishing;
             // Nothing is left to do with the sending half: it counts as let go of.
@@ -57,6 +57,7 @@ impl Mux {
         }
         stream.scheduled = true;
         let key = self.streams.insert(stream);
+        self.openings.push(key, opening);
         if let Some(deadline) = deadline {
             self.set_deadline(key, deadline);
         }
@@ -68,8 +69,9 @@ impl Mux {
 
     /// What the peer asked for on a stream it opened; once, after `Opened`.
     pub fn accept(&mut self, key: Key) -> Option<Opening> {
-        let stream = self.streams.get_mut(key).filter(|stream| !stream.ours)?;
-        stream.opening.take().map(|opening| *opening)
+        let stream = self.streams.get_mut(key).filter(|stream| stream.untaken)?;
+        stream.untaken = false;
+        self.openings.take(key)
     }
 
     /// Whether a message would be taken now: `Ok(false)` until `Writable` tells.

@@ -15,6 +15,7 @@ use super::event::Event;
 use super::handshake::{Identity, PeerLimits, Role};
 use super::inbox::Delivery;
 use super::keepalive::Keepalive;
+use super::openings::Openings;
 use super::schedule::Schedule;
 use super::stats::MuxStats;
 use super::streams::{Key, Streams};
@@ -66,6 +67,7 @@ pub struct Mux {
     pub(super) ended: Option<Arc<ConnectionError>>,
 
     pub(super) streams: Streams,
+    pub(super) openings: Openings,
     pub(super) schedule: Schedule,
     pub(super) timers: TimerWheel<Key>,
     pub(super) budget: ReceiveBudget,
@@ -123,6 +125,7 @@ impl Mux {
             peer_identity: Identity::default(),
             ended: None,
             streams: Streams::default(),
+            openings: Openings::default(),
             schedule: Schedule::default(),
             timers: TimerWheel::new(now),
             budget: ReceiveBudget::new(config.receive_budget.saturating_sub(config.set_aside())),

@@ -7,8 +7,9 @@ use super::event::Event;
 use super::handshake;
 use super::keepalive::Verdict as Sign;
 use super::mux::{Mux, Phase};
+use super::openings::Opening;
 use super::outbox::charge;
-use super::stream::{Kind, Opening, Sending, Stream, Written};
+use super::stream::{Kind, Sending, Stream, Written};
 use picom_codec::{Code, Frame, FrameError, Goaway, Hello, Open, StreamId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -240,7 +241,7 @@ impl Mux {
             ends: ends && !open.args_follow,
         };
         let window = self.peer.as_ref().map_or(0, |peer| peer.first_window);
-        let mut stream = Stream::new(false, opening, window, self.config.first_window);
+        let mut stream = Stream::new(false, window, self.config.first_window);
         stream.id = Some(id);
         stream.written = Written::At(0);
         stream.args_pending = open.args_follow;
@@ -250,6 +251,7 @@ impl Mux {
             .receive(cost)
             .map_err(|_| Violation(Code::FLOW, "the args are over the first window"))?;
         let key = self.streams.insert(stream);
+        self.openings.push(key, opening);
         self.accepted += 1;
         self.stats.accepted += 1;
         if let Some(deadline) = deadline {

@@ -18,26 +18,8 @@ use super::inbox::Inbox;
 use super::outbox::Outbox;
 use super::timers::TimerKey;
 use super::window::{RecvWindow, SendWindow};
-use bytes::Bytes;
-use picom_codec::{Code, Method, StreamId};
-use std::{sync::Arc, time::Instant};
-
-/// What opens a stream: our call before its open was written, or the peer's until its handler takes it.
-#[derive(Clone, Debug)]
-pub struct Opening {
-    /// The method.
-    pub method: Method,
-    /// An encoded map, or nothing.
-    pub metadata: Option<Bytes>,
-    /// When the call's time has passed.
-    pub deadline: Option<Instant>,
-    /// The call may run more than once.
-    pub idempotent: bool,
-    /// The args: one message.
-    pub args: Bytes,
-    /// No input follows.
-    pub ends: bool,
-}
+use picom_codec::{Code, StreamId};
+use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sending {
@@ -80,7 +62,8 @@ pub(super) struct Stream {
     pub(super) id: Option<StreamId>,
     /// We are the opener.
     pub(super) ours: bool,
-    pub(super) opening: Option<Box<Opening>>,
+    /// The peer opened it, and no handler has taken it yet.
+    pub(super) untaken: bool,
 
     pub(super) sending: Sending,
     pub(super) outbox: Outbox,
@@ -113,11 +96,11 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(ours: bool, opening: Opening, peer_window: u32, own_window: u32) -> Self {
+    pub(super) fn new(ours: bool, peer_window: u32, own_window: u32) -> Self {
         Self {
             id: None,
             ours,
-            opening: Some(Box::new(opening)),
+            untaken: !ours,
             sending: Sending::Open,
             outbox: Outbox::default(),
             send_window: SendWindow::new(peer_window),
@@ -176,7 +159,7 @@ impl Stream {
     /// budget.
     pub(super) fn fail(&mut self, error: StreamError) -> u64 {
         self.outbox.clear();
-        if self.opening.take().is_some() && !self.ours {
+        if std::mem::take(&mut self.untaken) {
             // No handler has taken it, so nobody holds its halves.
             self.send_held = false;
             self.recv_held = false;
@@ -270,17 +253,10 @@ pub(super) fn judge(stream: &Stream, kind: Kind) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
 
     fn stream(ours: bool) -> Stream {
-        let opening = Opening {
-            method: Method::new("m").unwrap(),
-            metadata: None,
-            deadline: None,
-            idempotent: false,
-            args: Bytes::new(),
-            ends: true,
-        };
-        let mut stream = Stream::new(ours, opening, 65536, 65536);
+        let mut stream = Stream::new(ours, 65536, 65536);
         stream.id = Some(StreamId::FIRST);
         stream
     }

@@ -6,8 +6,9 @@ use super::event::Event;
 use super::handshake;
 use super::keepalive::Verdict as Sign;
 use super::mux::{Mux, Phase};
+use super::openings::Opening;
 use super::outbox::{Next, charge, fits};
-use super::stream::{Opening, Sending, Written};
+use super::stream::{Sending, Written};
 use super::streams::Key;
 use bytes::Bytes;
 use picom_codec::{Code, Frame, Open, StreamId};
@@ -246,14 +247,14 @@ impl Mux {
         };
         let peer = self.peer.as_ref()?;
         let stream = self.streams.get_mut(key)?;
-        let opening = *stream.opening.take()?;
+        let opening = self.openings.take(key)?;
         let head = open_head(&opening);
         let left = opening
             .deadline
             .map(|deadline| deadline.saturating_duration_since(now));
         if left.is_some_and(|left| left < Duration::from_micros(1)) {
             // The wheel will say so, within its millisecond.
-            stream.opening = Some(Box::new(opening));
+            self.openings.put_back(key, opening);
             return None;
         }
         self.last_opened = Some(id);
