@@ -4,7 +4,7 @@ mod node;
 mod rust;
 mod sockets;
 
-pub use node::{Node, PATIENCE, call_from_node, peers};
+pub use node::{Node, PATIENCE, call_from_node, peers, say_skipped};
 pub use rust::{
     Add, After, Count, Data, Item, Later, Sum, When, methods, no_connections_are_left, serve, service,
 };

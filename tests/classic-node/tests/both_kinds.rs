@@ -5,7 +5,7 @@ use futures_util::stream;
 use picom::{Balance, Code, Outcome, Picom};
 use picom_classic_node::{
     Add, After, Count, Item, Later, Node, PATIENCE, Sum, When, call_from_node, methods,
-    no_connections_are_left, no_sockets_between, peers, service,
+    no_connections_are_left, no_sockets_between, peers, say_skipped, service,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ struct Both {
 fn consul() -> Option<String> {
     let consul = std::env::var("PICOM_TEST_CONSUL").ok();
     if consul.is_none() {
-        eprintln!("SKIPPED: there is no Consul (PICOM_TEST_CONSUL)");
+        say_skipped("there is no Consul (PICOM_TEST_CONSUL)");
     }
     consul
 }
@@ -90,7 +90,7 @@ impl Both {
     }
 
     /// What a Node caller prints that asks Consul itself.
-    async fn from_node(&self, task: &str) -> String {
+    async fn node_caller_says(&self, task: &str) -> String {
         call_from_node(&self.dir, &["consul", &self.consul, &self.name, task]).await
     }
 
@@ -195,7 +195,7 @@ async fn a_node_caller_finds_both_by_their_nodes_address_and_gets_everything_fro
     let Some(both) = Both::start("node").await else {
         return;
     };
-    let said = both.from_node("all").await;
+    let said = both.node_caller_says("all").await;
     let mut who: Vec<&str> = said.lines().collect();
     who.sort_unstable();
     assert_eq!(who, ["node", "rust"]);
@@ -207,7 +207,7 @@ async fn a_thousand_calls_of_each_kind_of_caller_leave_no_socket_on_either_side(
     let Some(both) = Both::start("thousand").await else {
         return;
     };
-    let said = both.from_node("thousand").await;
+    let said = both.node_caller_says("thousand").await;
     assert_eq!(said.lines().collect::<Vec<_>>(), ["node 500", "rust 500"]);
     let mut answers = BTreeMap::<String, u32>::new();
     for _ in 0..20 {
@@ -227,7 +227,7 @@ async fn callers_that_go_away_within_a_stream_end_it_at_both() {
         return;
     };
     // Each call of a Node caller to `endless` goes away after 100 items.
-    both.from_node("all").await;
+    both.node_caller_says("all").await;
     for _ in 0..4 {
         let call = both.caller.stream::<(), String>(&both.name, "endless", &());
         let (_input, mut items) = call.await.unwrap();
