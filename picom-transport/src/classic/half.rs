@@ -57,7 +57,9 @@ impl ClassicSend {
     ) -> Result<(), SendError> {
         match ending {
             Ending::Reply(message) => match self.finish(message.as_ref()) {
-                Err(error @ (SendError::Unreadable(_) | SendError::Empty)) => self.fault(&otherwise(&error)),
+                Err(error @ (SendError::Unreadable(_) | SendError::TooLarge { .. } | SendError::Empty)) => {
+                    self.fault(&otherwise(&error))
+                }
                 sent => sent,
             },
             Ending::Fault(fault) => self.fault(&fault),

@@ -171,7 +171,11 @@ impl Machine {
         if args.is_empty() {
             return Err(OpenError::Empty);
         }
-        let args = readable(args).map_err(OpenError::Unreadable)?;
+        let (size, limit) = (args.len() as u64, rules.message_limit);
+        if size > limit {
+            return Err(OpenError::TooLarge { size, limit });
+        }
+        let args = readable(args).map_err(|error| OpenError::Unreadable(Box::new(error)))?;
         // `undefined` there, which is how a call without arguments is made.
         let args = (args != value::nil()).then_some(args);
         let mut machine = Self::new(Side::Client, service, rules, now);
@@ -317,7 +321,8 @@ impl Machine {
 
     /// The peer sends no more; `left` bytes of a frame had come.
     pub(super) fn receive_end(&mut self, left: usize) {
-        let cut = self.codec.decode_eof(&mut BytesMut::zeroed(left)).is_err();
+        // Whole frames have been taken: what is left is part of one, and of a payload nothing may have come yet.
+        let cut = left > 0 || self.codec.decode_eof(&mut BytesMut::new()).is_err();
         match (self.side, self.arriving) {
             (_, Arriving::Over) => {}
             (Side::Server, Arriving::Header) => self.lose(ConnectionError::PeerClosed, Socket::Gone),

@@ -135,7 +135,7 @@ pub enum SendError {
     },
     /// The peer speaks classic and could not read the message (PROTOCOL §12.6). The stream goes on.
     #[error("a peer of the Node library could not read the message")]
-    Unreadable(#[source] picom_codec::classic::Unreadable),
+    Unreadable(#[source] Box<picom_codec::classic::Unreadable>),
     /// Nothing at all is not a MessagePack value. The stream goes on.
     #[error("an empty message is no MessagePack value")]
     Empty,
@@ -166,7 +166,7 @@ pub enum OpenError {
     },
     /// The peer speaks classic and could not read the args (PROTOCOL §12.6).
     #[error("a peer of the Node library could not read the arguments")]
-    Unreadable(#[source] picom_codec::classic::Unreadable),
+    Unreadable(#[source] Box<picom_codec::classic::Unreadable>),
     /// Nothing at all is not a MessagePack value.
     #[error("the arguments are empty: no MessagePack value")]
     Empty,

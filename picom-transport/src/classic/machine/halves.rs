@@ -26,7 +26,13 @@ impl Machine {
         if message.is_empty() {
             return Err(SendError::Empty);
         }
-        let item = readable_item(message, self.side == Side::Server).map_err(SendError::Unreadable)?;
+        // The peer names no limit: ours stands in for it.
+        let (size, limit) = (message.len() as u64, self.rules.message_limit);
+        if size > limit {
+            return Err(SendError::TooLarge { size, limit });
+        }
+        let item = readable_item(message, self.side == Side::Server)
+            .map_err(|error| SendError::Unreadable(Box::new(error)))?;
         self.push(&item);
         Ok(())
     }

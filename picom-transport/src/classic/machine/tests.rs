@@ -58,13 +58,21 @@ fn a_call_is_its_header_its_items_and_the_end() {
 
 #[test]
 fn input_that_is_cut_off_is_no_end() {
-    let mut machine = server(&[CALL, b"\x05\xa4ab"].concat());
-    machine.receive_end(3);
-    assert!(matches!(
-        machine.read(),
-        Some(Err(StreamError::ConnectionLost { sent: true, .. }))
-    ));
-    assert!(machine.can_send().unwrap(), "the answer still has a reader");
+    // Within a payload, right behind its prefix, within the prefix.
+    for part in [&b"\x05\xa4ab"[..], b"\x05", b"\x81"] {
+        let mut machine = Machine::server("svc".into(), rules(), start() + rules().header_timeout, start());
+        let mut bytes = BytesMut::from(&[CALL, part].concat()[..]);
+        machine.receive(&mut bytes, start());
+        machine.receive_end(bytes.len());
+        assert!(
+            matches!(
+                machine.read(),
+                Some(Err(StreamError::ConnectionLost { sent: true, .. }))
+            ),
+            "{part:?}"
+        );
+        assert!(machine.can_send().unwrap(), "the answer still has a reader");
+    }
 }
 
 #[test]
@@ -168,6 +176,14 @@ fn what_the_peer_could_not_read_is_refused_and_the_stream_goes_on() {
         Err(SendError::Unreadable(_))
     ));
     assert!(matches!(machine.send(&Bytes::new()), Err(SendError::Empty)));
+    let large = value::encode(&"x".repeat(1 << 20)).unwrap();
+    assert!(matches!(
+        machine.send(&large),
+        Err(SendError::TooLarge { limit: 0x10_0000, .. })
+    ));
+    let method = Method::new("add").unwrap();
+    let refused = Machine::client("svc".into(), &method, &large, true, None, rules(), start());
+    assert!(matches!(refused, Err(OpenError::TooLarge { .. })));
     assert!(machine.take_output().is_empty());
     machine.send(&value::encode(&1).unwrap()).unwrap();
     // Nil as the value of a handler is no value.
