@@ -2,7 +2,7 @@
 //! original's own callers get wrong. The answering side is in `classic.rs`.
 
 use async_trait::async_trait;
-use picom::{Balance, Connector, Fixed, Outcome, Picom};
+use picom::{Balance, ConnectionConfig, Connector, Fixed, Outcome, Picom};
 use picom_transport::{BoxIo, TcpConnector};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -219,6 +219,69 @@ async fn a_dead_instance_costs_no_call_and_is_not_dialed_by_each() {
     // One dial, and another for each second that these calls took.
     let most = 2 + begun.elapsed().as_secs() as usize;
     assert!((1..=most).contains(&counts[&dead]), "{counts:?}");
+}
+
+#[tokio::test]
+async fn more_calls_than_there_may_be_sockets_wait_their_turn() {
+    let (listener, _) = foreign().await;
+    let fixed = Fixed::new().with_classic("old", [listener.local_addr().unwrap().to_string()]);
+    let caller = Picom::builder("caller")
+        .without_environment()
+        .discovery(Arc::new(fixed.unwrap()))
+        .connections(ConnectionConfig {
+            stream_limit: 1,
+            ..ConnectionConfig::default()
+        })
+        .build()
+        .unwrap();
+    let calls: Vec<_> = (0..10)
+        .map(|_| {
+            let caller = caller.clone();
+            tokio::spawn(async move { caller.fetch::<i64>("old", "nine", &()).await })
+        })
+        .collect();
+    // Four connections with a stream each, were they native.
+    let mut sockets = Vec::new();
+    for _ in 0..4 {
+        sockets.push(listener.accept().await.unwrap().0);
+    }
+    let fifth = tokio::time::timeout(Duration::from_millis(100), listener.accept()).await;
+    assert!(fifth.is_err(), "a fifth waits");
+    for answered in 0..10 {
+        let mut socket = sockets.remove(0);
+        socket.read_to_end(&mut Vec::new()).await.unwrap();
+        socket.write_all(&[b"\x01\x09", THE_END].concat()).await.unwrap();
+        drop(socket);
+        if answered < 6 {
+            let next = tokio::time::timeout(SOON, listener.accept()).await;
+            sockets.push(next.expect("the next has its turn").unwrap().0);
+        }
+    }
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap(), 9);
+    }
+    // Whoever still waits when the caller ends learns it.
+    let held: Vec<_> = (0..5)
+        .map(|_| {
+            let caller = caller.clone();
+            tokio::spawn(async move { caller.fetch::<i64>("old", "nine", &()).await })
+        })
+        .collect();
+    for _ in 0..4 {
+        sockets.push(listener.accept().await.unwrap().0);
+    }
+    let ending = tokio::spawn(async move { caller.end().await });
+    let mut errors = 0;
+    for mut socket in sockets {
+        socket.read_to_end(&mut Vec::new()).await.unwrap();
+        socket.write_all(&[b"\x01\x09", THE_END].concat()).await.unwrap();
+    }
+    for call in held {
+        let outcome = tokio::time::timeout(SOON, call).await.unwrap().unwrap();
+        errors += usize::from(outcome.is_err());
+    }
+    assert_eq!(errors, 1);
+    assert!(ending.await.unwrap().is_clean());
 }
 
 #[tokio::test]

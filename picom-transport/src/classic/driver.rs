@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWrite;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{self, Sleep};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
@@ -79,6 +80,8 @@ pub(super) struct Driver {
     read: BytesMut,
     /// What the header holds while it is incomplete.
     room: Option<HeaderRoom>,
+    /// Of a call: its place in the pool, given back when the socket is closed.
+    pub(super) place: Option<OwnedSemaphorePermit>,
     read_ended: bool,
     end_told: bool,
     staged: BytesMut,
@@ -101,6 +104,7 @@ impl Driver {
             answers,
             read,
             room: None,
+            place: None,
             read_ended: false,
             end_told: false,
             staged: BytesMut::new(),

@@ -11,12 +11,15 @@ use crate::tcp;
 use bytes::BytesMut;
 use std::fmt;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time;
 
 /// A connection on which nothing was sent yet: room for one call. Dropped unused, it is reset: a service of the Node
 /// library keeps one that merely ends without a header for ever.
 pub struct ClassicConnection {
     pub(crate) unused: Unused,
+    /// Its place among those to the address, until it is closed.
+    pub(crate) place: OwnedSemaphorePermit,
     pub(crate) service: Arc<str>,
     pub(crate) config: ConnectionConfig,
     /// Where the call is remembered while it is under way.
@@ -69,7 +72,9 @@ impl ClassicConnection {
         let shared = Shared::new(machine);
         let (send, recv) = halves(&shared);
         (self.remember)(ClassicHandle(shared.clone()));
-        tokio::spawn(Driver::new(io, BytesMut::new(), shared, None));
+        let mut driver = Driver::new(io, BytesMut::new(), shared, None);
+        driver.place = Some(self.place);
+        tokio::spawn(driver);
         Ok((SendHalf::classic(send), RecvHalf::classic(recv)))
     }
 }

@@ -2,14 +2,15 @@
 //! again in `backoff.rs`, and a dial itself is `dial.rs`: this file holds the table.
 
 mod backoff;
+mod classic;
 mod dial;
 mod slots;
 
-use crate::classic::{ClassicConnection, ClassicHandle, Unused};
 use crate::conn::{Connection, Vacancy};
 use crate::connector::Connector;
 use crate::proto::{ConfigError, ConnectionConfig, Identity};
 use backoff::Backoff;
+use classic::ClassicCalls;
 pub use dial::DialError;
 use dial::{Dial, DialContext};
 use slots::{Decision, SlotView};
@@ -126,11 +127,8 @@ struct Inner {
     config: PoolConfig,
     connection: ConnectionConfig,
     table: Mutex<Table>,
-    /// Classic calls under way, and some that are over.
-    classic: Mutex<Vec<ClassicCall>>,
+    classic: Arc<ClassicCalls>,
 }
-
-type ClassicCall = std::sync::Weak<crate::classic::ClassicShared>;
 
 #[derive(Default)]
 struct Table {
@@ -210,13 +208,15 @@ impl Pool {
             jitter: config.seed,
             ..Table::default()
         });
+        let streams = connection.stream_limit as usize;
+        let classic = ClassicCalls::new(config.connections_per_target.saturating_mul(streams));
         Ok(Pool {
             inner: Arc::new(Inner {
                 connector,
                 config,
                 connection,
                 table,
-                classic: Mutex::default(),
+                classic,
             }),
         })
     }
@@ -340,35 +340,6 @@ impl Pool {
         }
     }
 
-    /// A connection for one call to an instance that speaks classic. Nobody shares it, and what this dial teaches nobody
-    /// remembers. Cancel safe: dropped, the connection is closed.
-    ///
-    /// # Errors
-    ///
-    /// When the byte stream cannot be opened.
-    pub async fn classic(&self, target: &Target) -> Result<ClassicConnection, DialError> {
-        if self.table().closed {
-            return Err(DialError::Closed);
-        }
-        let context = DialContext {
-            connector: self.inner.connector.clone(),
-            connect_timeout: self.inner.config.connect_timeout,
-            connection: self.inner.connection.clone(),
-        };
-        let io = context.connect(&target.authority).await?;
-        let pool = Arc::downgrade(&self.inner);
-        Ok(ClassicConnection {
-            unused: Unused::new(io),
-            service: target.service.clone().unwrap_or_else(|| "".into()),
-            config: self.inner.connection.clone(),
-            remember: Box::new(move |handle| {
-                if let Some(inner) = pool.upgrade() {
-                    inner.remember(&handle);
-                }
-            }),
-        })
-    }
-
     /// The target is of no use any more: a connection without streams is closed, one with streams goes on.
     pub fn forget(&self, target: &Target) {
         let slot = {
@@ -393,15 +364,9 @@ impl Pool {
             std::mem::take(&mut table.slots)
         };
         let connections: Vec<Connection> = slots.into_values().flat_map(|slot| slot.connections).collect();
-        let classic: Vec<ClassicHandle> = std::mem::take(&mut *self.inner.classic())
-            .iter()
-            .filter_map(ClassicHandle::upgrade)
-            .collect();
+        let classic = self.inner.classic.close(grace);
         for connection in &connections {
             connection.drain(grace);
-        }
-        for handle in &classic {
-            handle.drain(grace);
         }
         for connection in connections {
             connection.closed().await;
@@ -505,21 +470,6 @@ impl Pool {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.inner.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    fn classic(&self) -> MutexGuard<'_, Vec<ClassicCall>> {
-        self.classic.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn remember(&self, handle: &ClassicHandle) {
-        let mut calls = self.classic();
-        // Swept when it would grow, so that it stays as long as the calls under way need, doubled.
-        if calls.len() == calls.capacity() {
-            calls.retain(|call| call.strong_count() > 0);
-        }
-        calls.push(handle.downgrade());
     }
 }
 
