@@ -11,6 +11,9 @@ use tokio_util::codec::{Decoder, Encoder};
 /// reused in place.
 const COPY_BELOW: usize = 16 * 1024;
 
+/// Copies of up to an eighth of this share a block: one allocation for many. A body that is kept keeps its block.
+const BLOCK: usize = 2 * 1024;
+
 /// Reads and writes [`Frame`]s (PROTOCOL §1, §3).
 ///
 /// After an error the decoder stays failed: nothing is known about where the next frame begins. The connection is to be
@@ -19,16 +22,19 @@ const COPY_BELOW: usize = 16 * 1024;
 pub struct FrameCodec {
     length: LengthCodec,
     send_limit: u32,
+    /// The rest of the block that small bodies are copied to.
+    copies: BytesMut,
     failed: bool,
 }
 
 impl FrameCodec {
     /// Takes payloads of at most `limit` bytes, and sends payloads of any length until
     /// [`set_send_limit`](Self::set_send_limit) says what the peer takes.
-    pub const fn new(limit: u32) -> Self {
+    pub fn new(limit: u32) -> Self {
         FrameCodec {
             length: LengthCodec::new(limit),
             send_limit: u32::MAX,
+            copies: BytesMut::new(),
             failed: false,
         }
     }
@@ -47,22 +53,37 @@ impl FrameCodec {
         let Some(len) = self.length.advance(src)? else {
             return Ok(None);
         };
+        let copies = &mut self.copies;
         if len < COPY_BELOW {
             let payload = src.get(..len).unwrap_or_default();
-            let frame = head::parse(payload, |body| copy(payload, body));
+            let frame = head::parse(payload, |body| copy(copies, payload, body));
             src.advance(len);
             return frame;
         }
         let payload = src.split_to(len).freeze();
         head::parse(&payload, |body| match body.len() {
-            0..COPY_BELOW => copy(&payload, body),
+            0..COPY_BELOW => copy(copies, &payload, body),
             _ => payload.slice(body),
         })
     }
+
+    /// Gives back what is kept for speed, when nothing has come for a while.
+    pub fn shrink(&mut self) {
+        self.copies = BytesMut::new();
+    }
 }
 
-fn copy(payload: &[u8], body: Range<usize>) -> Bytes {
-    Bytes::copy_from_slice(payload.get(body).unwrap_or_default())
+/// A copy of a body. Small ones stand one behind the other in a block, which one that is kept keeps: at most 2 KiB for it.
+fn copy(copies: &mut BytesMut, payload: &[u8], body: Range<usize>) -> Bytes {
+    let body = payload.get(body).unwrap_or_default();
+    if body.len() > BLOCK / 8 {
+        return Bytes::copy_from_slice(body);
+    }
+    if copies.capacity() < body.len() {
+        *copies = BytesMut::with_capacity(BLOCK);
+    }
+    copies.extend_from_slice(body);
+    copies.split().freeze()
 }
 
 impl Decoder for FrameCodec {

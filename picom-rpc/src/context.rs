@@ -124,6 +124,12 @@ impl Context {
     }
 }
 
+/// The deadline of the handler that runs this code, if it has one.
+pub(crate) fn deadline() -> Option<Instant> {
+    let deadline = CURRENT.try_with(Context::deadline);
+    deadline.ok().flatten()
+}
+
 impl Call {
     pub(crate) fn new(incoming: picom_transport::Incoming) -> (Arc<Call>, Bytes) {
         let call = Call {

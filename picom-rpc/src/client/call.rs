@@ -2,11 +2,13 @@
 //! is done with the reply is `reply.rs`; the builders users see are `fetch.rs` and `stream.rs`.
 
 use super::Client;
+use super::config::ClientConfig;
 use super::endpoint::{Endpoint, EndpointId};
 use super::endpoints::Standing;
 use super::flight::Flight;
 use super::retry::{Failure, Progress, Verdict};
 use super::service::{Service, Step, now, until};
+use crate::context;
 use crate::deadline::{self, Timeout};
 use crate::error::{Attempt, CallError, Subject};
 use crate::failure::CallFailure;
@@ -15,7 +17,8 @@ use crate::metadata::Metadata;
 use bytes::Bytes;
 use picom_codec::{Code, Method};
 use picom_transport::{
-    Connection, ConnectionError, DialError, HandshakeError, OpenError, Outcome, Request, StreamError,
+    Connection, ConnectionError, DialError, HandshakeError, OpenError, Outcome, RecvHalf, Request, SendHalf,
+    StreamError,
 };
 use std::pin::pin;
 use std::sync::Arc;
@@ -49,38 +52,26 @@ pub(crate) struct CallOptions {
     pub(crate) retries: Option<u32>,
 }
 
-/// A call as its builder leaves it.
-#[derive(Debug)]
-pub(crate) struct Setup {
-    pub(crate) client: Client,
-    pub(crate) target: Result<Goal, CallError>,
-    pub(crate) options: CallOptions,
-    /// The deadline of the handler around the builder.
-    pub(crate) inherited: Option<Instant>,
-}
-
-/// What is called, with what.
-#[derive(Debug)]
-pub(crate) struct Goal {
-    pub(crate) service: Arc<Service>,
-    pub(crate) method: Method,
-    pub(crate) args: Bytes,
-}
-
-/// A call being made.
+/// A call, from its builder to its end. It stays where it is: builders hold it and hand it on whole, and what only calls
+/// need that fail stands apart.
 #[derive(Debug)]
 pub(crate) struct Call {
+    client: Client,
     service: Arc<Service>,
     request: Request,
-    key: Option<u64>,
-    wait_for_ready: bool,
-    retries: u32,
-    /// An endpoint that was chosen and could not be asked at once.
-    chosen: Option<Arc<Endpoint>>,
+    pub(crate) options: CallOptions,
+    /// The deadline of the handler around the builder.
+    inherited: Option<Instant>,
     /// When it began, until the first look is taken.
-    begun_at: Option<Instant>,
+    begun: Option<Instant>,
     /// The first look has been taken.
-    begun: bool,
+    looked: bool,
+    history: Option<Box<History>>,
+}
+
+/// What came of a call that was not answered at the first attempt.
+#[derive(Debug)]
+struct History {
     made: u32,
     tried: Vec<EndpointId>,
     attempts: Vec<Attempt>,
@@ -88,81 +79,111 @@ pub(crate) struct Call {
     worst: Outcome,
     /// Until when it waits for the successor of instances that end.
     successor: Option<Instant>,
+    /// An endpoint that was chosen and speaks classic: it cannot be asked at once.
+    chosen: Option<Arc<Endpoint>>,
 }
 
-impl Call {
-    /// Begins: the time of the call runs from now.
-    pub(crate) fn begin(setup: Setup, default: Option<Duration>, ends: bool) -> Result<Call, CallError> {
-        let Setup {
-            client,
-            target,
-            options,
-            inherited,
-        } = setup;
-        let Goal {
-            service,
-            method,
-            args,
-        } = target?;
-        let fail = |failure| CallError::new(subject(&service, &method), failure);
-        if client.is_closed() {
-            return Err(fail(CallFailure::Ended));
-        }
-        let metadata = options
-            .metadata
-            .encode()
-            .map_err(|error| fail(CallFailure::Metadata(error)))?;
-        client.follow(&service);
-        let inherited = inherited.filter(|_| !options.detached);
-        let now = now();
-        let deadline = deadline::moment(now, options.timeout, default, inherited);
-        let request = Request {
-            method,
-            args,
-            metadata,
-            deadline,
-            idempotent: options.idempotent,
-            ends,
-        };
-        Ok(Call {
-            service,
-            request,
-            key: options.key,
-            wait_for_ready: options.wait_for_ready,
-            retries: options.retries.unwrap_or(client.config().retries),
-            chosen: None,
-            begun_at: Some(now),
-            begun: false,
+impl Default for History {
+    fn default() -> Self {
+        History {
             made: 0,
             tried: Vec::new(),
             attempts: Vec::new(),
             worst: Outcome::NeverSent,
             successor: None,
-        })
+            chosen: None,
+        }
+    }
+}
+
+impl Call {
+    pub(super) fn new(client: Client, service: Arc<Service>, method: Method, args: Bytes) -> Call {
+        Call {
+            client,
+            service,
+            request: Request {
+                method,
+                args,
+                metadata: None,
+                deadline: None,
+                idempotent: false,
+                ends: true,
+            },
+            options: CallOptions::default(),
+            inherited: context::deadline(),
+            begun: None,
+            looked: false,
+            history: None,
+        }
+    }
+
+    /// Begins: the time of the call runs from now. `default`: how long it may take if nothing else was said; `ends`: no
+    /// input follows the arguments.
+    pub(crate) fn begin(&mut self, default: Option<Duration>, ends: bool) -> Result<(), CallError> {
+        let fail = |failure| Err(CallError::new(self.subject(), failure));
+        if self.client.is_closed() {
+            return fail(CallFailure::Ended);
+        }
+        let metadata = match self.options.metadata.encode() {
+            Ok(metadata) => metadata,
+            Err(error) => return fail(CallFailure::Metadata(error)),
+        };
+        self.client.follow(&self.service);
+        let inherited = self.inherited.filter(|_| !self.options.detached);
+        let now = now();
+        self.begun = Some(now);
+        let request = &mut self.request;
+        request.metadata = metadata;
+        request.deadline = deadline::moment(now, self.options.timeout, default, inherited);
+        request.idempotent = self.options.idempotent;
+        request.ends = ends;
+        Ok(())
+    }
+
+    /// How its client is set.
+    pub(crate) fn config(&self) -> &ClientConfig {
+        self.client.config()
+    }
+
+    fn tried(&self) -> &[EndpointId] {
+        self.history.as_ref().map_or(&[], |history| &history.tried)
+    }
+
+    fn worst(&self) -> Outcome {
+        self.history
+            .as_ref()
+            .map_or(Outcome::NeverSent, |history| history.worst)
+    }
+
+    fn history(&mut self) -> &mut History {
+        self.history.get_or_insert_default()
     }
 
     /// What errors of this call are about.
     pub(crate) fn subject(&self) -> Subject {
-        subject(&self.service, &self.request.method)
+        Subject::Call {
+            service: self.service.name.clone(),
+            method: self.request.method.as_str().into(),
+        }
     }
 
     /// Opens the stream at once, if there is a connection to open it on. `None`: something must be waited for. With a
     /// context, its task is woken when something has come: it need not ask before.
     pub(crate) fn try_open(&mut self, cx: Option<&Context<'_>>) -> Option<Result<Flight, CallError>> {
-        let now = self.begun_at.take().unwrap_or_else(now);
+        let now = self.begun.take().unwrap_or_else(now);
         if deadline::passed(self.request.deadline, now) {
             return Some(Err(self.give_up(CallFailure::Overdue)));
         }
         for _ in 0..RACES {
-            let (connection, endpoint) = match self.step(now) {
-                Step::Open(connection, endpoint) => (connection, endpoint),
+            let endpoint = match self.step(now) {
+                Step::Open(endpoint) => endpoint,
                 Step::Classic(endpoint) => {
-                    self.chosen = Some(endpoint);
+                    self.history().chosen = Some(endpoint);
                     return None;
                 }
                 _ => return None,
             };
-            match self.open_on(&connection, &endpoint, now, cx) {
+            match self.open_at(endpoint, now, cx) {
                 Ok(None) => {}
                 Ok(Some(flight)) => return Some(Ok(flight)),
                 Err(error) => return Some(Err(error)),
@@ -191,7 +212,8 @@ impl Call {
             if deadline::passed(deadline, now) {
                 return Err(self.give_up(CallFailure::Overdue));
             }
-            let step = match self.chosen.take() {
+            let chosen = self.history.as_mut().and_then(|history| history.chosen.take());
+            let step = match chosen {
                 Some(endpoint) => Step::Classic(endpoint),
                 None => self.step(now),
             };
@@ -205,7 +227,7 @@ impl Call {
                     let failure = match dialed.map(|connection| connection.open(self.request.clone())) {
                         Ok(Ok((send, recv))) => {
                             let halves = (Some(send).filter(|_| !self.request.ends), recv);
-                            return Ok(Flight::new(service.clone(), &endpoint, halves, self::now()));
+                            return Ok(Flight::new(service.clone(), endpoint, halves, self::now()));
                         }
                         Ok(Err(error)) => {
                             return Err(self.give_up_at(&endpoint, CallFailure::NotOpened(error)));
@@ -216,8 +238,8 @@ impl Call {
                     time::sleep(wait).await;
                     continue;
                 }
-                Step::Open(connection, endpoint) => {
-                    if let Some(flight) = self.open_on(&connection, &endpoint, now, None)? {
+                Step::Open(endpoint) => {
+                    if let Some(flight) = self.open_at(endpoint, now, None)? {
                         return Ok(flight);
                     }
                     races += 1;
@@ -237,7 +259,8 @@ impl Call {
                     };
                     match dialed {
                         Ok(connection) => {
-                            if let Some(flight) = self.open_on(&connection, &endpoint, self::now(), None)? {
+                            let opened = self.open_on(&connection, None);
+                            if let Some(flight) = self.opened(opened, endpoint, self::now())? {
                                 return Ok(flight);
                             }
                             continue;
@@ -255,18 +278,18 @@ impl Call {
                     }
                 }
                 Step::Exhausted => {
-                    self.tried.clear();
+                    self.history().tried.clear();
                     continue;
                 }
                 Step::Pending => None,
-                Step::Empty if self.wait_for_ready => None,
+                Step::Empty if self.options.wait_for_ready => None,
                 Step::Empty => return Err(self.give_up_empty()),
                 Step::Draining => {
-                    let until = *self.successor.get_or_insert(now + SUCCESSOR);
-                    if until <= now && !self.wait_for_ready {
+                    let until = *self.history().successor.get_or_insert(now + SUCCESSOR);
+                    if until <= now && !self.options.wait_for_ready {
                         return Err(self.give_up(CallFailure::AllDraining));
                     }
-                    Some(if self.wait_for_ready {
+                    Some(if self.options.wait_for_ready {
                         now + READINESS
                     } else {
                         until
@@ -292,14 +315,17 @@ impl Call {
         let now = now();
         let host = &endpoint.target.authority;
         let outcome = failure.outcome();
-        self.made = self.made.saturating_add(1);
-        self.tried.push(endpoint.id);
-        self.worst = worse(self.worst, outcome);
-        if self.attempts.len() >= REMEMBERED {
-            self.attempts.remove(0);
+        let history = self.history();
+        history.made = history.made.saturating_add(1);
+        history.tried.push(endpoint.id);
+        history.worst = worse(history.worst, outcome);
+        if history.attempts.len() >= REMEMBERED {
+            history.attempts.remove(0);
         }
-        self.attempts
+        history
+            .attempts
             .push(Attempt::new(host.clone(), outcome, failure.clone()));
+        let made = history.made;
         let fault = match &failure {
             CallFailure::Fault(fault) => Some(fault),
             _ => None,
@@ -314,10 +340,10 @@ impl Call {
             },
         };
         let progress = Progress {
-            made: self.made,
-            retries: self.retries,
+            made,
+            retries: self.options.retries.unwrap_or(self.config().retries),
             idempotent: self.request.idempotent,
-            other_host: self.service.has_other(&self.tried),
+            other_host: self.service.has_other(self.tried()),
             left: deadline::left(self.request.deadline, now),
         };
         let spent = match self.service.judge(failed, progress, now) {
@@ -331,9 +357,9 @@ impl Call {
             }
             // Whoever waits for readiness waits for somebody to be reachable.
             Verdict::Surface { .. }
-                if self.wait_for_ready && matches!(failure, CallFailure::Unreachable(_)) =>
+                if self.options.wait_for_ready && matches!(failure, CallFailure::Unreachable(_)) =>
             {
-                self.tried.clear();
+                self.history().tried.clear();
                 return Ok(READINESS);
             }
             Verdict::Surface { do_not_retry } => do_not_retry && repeatable,
@@ -345,46 +371,65 @@ impl Call {
     pub(crate) fn rejected(&self, endpoint: &Endpoint, failure: CallFailure) -> CallError {
         let outcome = worse(Outcome::MaybeExecuted, failure.outcome());
         self.give_up_at(endpoint, failure)
-            .with_outcome(worse(self.worst, outcome))
+            .with_outcome(worse(self.worst(), outcome))
     }
 
     fn step(&mut self, now: Instant) -> Step {
-        let first = !std::mem::replace(&mut self.begun, true);
-        self.service.step(now, &self.tried, self.key, first)
+        let first = !std::mem::replace(&mut self.looked, true);
+        self.service.step(now, self.tried(), self.options.key, first)
     }
 
-    /// `None`: this connection is of no use, look for another.
-    fn open_on(
-        &mut self,
-        connection: &Connection,
-        endpoint: &Arc<Endpoint>,
+    /// Opens the stream on the connection of an endpoint that has one.
+    fn open_at(
+        &self,
+        endpoint: Arc<Endpoint>,
         now: Instant,
         cx: Option<&Context<'_>>,
     ) -> Result<Option<Flight>, CallError> {
+        match endpoint.with_connection(|connection| self.open_on(connection, cx)) {
+            Some(opened) => self.opened(opened, endpoint, now),
+            None => Ok(None),
+        }
+    }
+
+    fn open_on(
+        &self,
+        connection: &Connection,
+        cx: Option<&Context<'_>>,
+    ) -> Result<(Option<SendHalf>, RecvHalf), OpenError> {
         let request = self.request.clone();
-        let opened = if request.ends {
-            connection.call(request, cx).map(|recv| (None, recv))
+        if request.ends {
+            Ok((None, connection.call(request, cx)?))
         } else {
-            connection.open(request).map(|(send, recv)| (Some(send), recv))
+            let (send, recv) = connection.open(request)?;
+            Ok((Some(send), recv))
+        }
+    }
+
+    /// `None`: this connection is of no use, look for another.
+    fn opened(
+        &self,
+        opened: Result<(Option<SendHalf>, RecvHalf), OpenError>,
+        endpoint: Arc<Endpoint>,
+        now: Instant,
+    ) -> Result<Option<Flight>, CallError> {
+        let error = match opened {
+            Ok(halves) => return Ok(Some(Flight::new(self.service.clone(), endpoint, halves, now))),
+            Err(error) => error,
         };
-        match opened {
-            Ok(halves) => Ok(Some(Flight::new(self.service.clone(), endpoint, halves, now))),
-            Err(OpenError::Draining) => {
+        match error {
+            OpenError::Draining => {
                 endpoint.forget_connection();
                 self.service.draining(endpoint.id);
-                Ok(None)
             }
-            Err(OpenError::Closed(_)) => {
+            OpenError::Closed(_) => {
                 endpoint.forget_connection();
-                self.service.disconnected(endpoint);
-                Ok(None)
+                self.service.disconnected(&endpoint);
             }
-            Err(OpenError::Full { .. }) => {
-                endpoint.forget_connection();
-                Ok(None)
-            }
-            Err(error) => Err(self.give_up_at(endpoint, CallFailure::NotOpened(error))),
+            OpenError::Full { .. } => endpoint.forget_connection(),
+            error => return Err(self.give_up_at(&endpoint, CallFailure::NotOpened(error))),
         }
+        Ok(None)
     }
 
     fn give_up_empty(&self) -> CallError {
@@ -409,14 +454,15 @@ impl Call {
     }
 
     fn give_up(&self, failure: CallFailure) -> CallError {
-        let outcome = worse(self.worst, failure.outcome());
+        let outcome = worse(self.worst(), failure.outcome());
         self.service
             .counters
             .failures
             .fetch_add(u64::from(outcome != Outcome::Executed), Ordering::Relaxed);
         let error = CallError::new(self.subject(), failure).with_outcome(outcome);
-        match self.attempts.last() {
-            Some(last) => error.at(last.host().into()).after(self.attempts.clone()),
+        let attempts = self.history.as_ref().map_or(&[][..], |history| &history.attempts);
+        match attempts.last() {
+            Some(last) => error.at(last.host().into()).after(attempts.to_vec()),
             None => error,
         }
     }
@@ -451,13 +497,6 @@ fn is_farewell(error: &DialError) -> bool {
             ..
         }
     )
-}
-
-fn subject(service: &Service, method: &Method) -> Subject {
-    Subject::Call {
-        service: service.name.clone(),
-        method: method.as_str().into(),
-    }
 }
 
 /// A call that may have run in one attempt may have run, whatever became of the others.

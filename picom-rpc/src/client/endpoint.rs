@@ -71,11 +71,9 @@ impl Endpoint {
     }
 
     /// Counts a call as under way until the guard is dropped.
-    pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
+    pub(crate) fn begin(self: Arc<Self>) -> InFlight {
         self.shared.load.begin();
-        InFlight {
-            endpoint: self.clone(),
-        }
+        InFlight { endpoint: self }
     }
 
     /// A call failed in a way that speaks against the endpoint.
@@ -98,13 +96,18 @@ impl Endpoint {
         self.shared.load.observe(latency, now);
     }
 
-    /// A connection that had room when it was last used, else one of the pool with a free slot.
-    pub(crate) fn connection(&self, pool: &Pool) -> Option<Connection> {
+    /// Whether there is a connection: one that had room when it was last used, else one of the pool with a free slot.
+    pub(crate) fn has_connection(&self, pool: &Pool) -> bool {
         let mut known = self.known_connection();
         if known.is_none() {
             *known = pool.ready(&self.target);
         }
-        known.clone()
+        known.is_some()
+    }
+
+    /// Does something with the connection that was found, if it was not found wanting since.
+    pub(crate) fn with_connection<R>(&self, work: impl FnOnce(&Connection) -> R) -> Option<R> {
+        self.known_connection().as_ref().map(work)
     }
 
     /// The connection took no call: the next looks into the pool again.

@@ -1,7 +1,7 @@
 //! Calls that end in a value: the builder and its future. How attempts are made is `call.rs`.
 
-use super::Client;
-use super::call::{Call, Setup, failure_of};
+use super::call::{Call, failure_of};
+use super::config::ClientConfig;
 use super::flight::Flight;
 use super::options::call_options;
 use super::pump::{Pump, PumpError};
@@ -24,15 +24,15 @@ use std::time::Duration;
 /// it is awaited. Dropped before it is ready, the call is cancelled at the peer: its handler is dropped there.
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Fetch<C, E = CallError> {
-    setup: Setup,
+    call: Result<Call, CallError>,
     input: Option<Pump>,
     marker: PhantomData<fn() -> (C, E)>,
 }
 
 impl<C: Collect, E> Fetch<C, E> {
-    pub(super) fn new(setup: Setup) -> Self {
+    pub(super) fn new(call: Result<Call, CallError>) -> Self {
         Fetch {
-            setup,
+            call,
             input: None,
             marker: PhantomData,
         }
@@ -56,7 +56,7 @@ impl<C, E> Fetch<C, E> {
     /// The same call, failing in an error of another type: for layers above that have one of their own.
     pub fn with_error<F: From<CallError>>(self) -> Fetch<C, F> {
         Fetch {
-            setup: self.setup,
+            call: self.call,
             input: self.input,
             marker: PhantomData,
         }
@@ -68,10 +68,13 @@ impl<C: Collect, E: From<CallError>> IntoFuture for Fetch<C, E> {
     type IntoFuture = Fetching<C, E>;
 
     fn into_future(self) -> Fetching<C, E> {
-        let client = self.setup.client.clone();
+        let (call, state) = match self.call {
+            Ok(call) => (Some(call), State::New),
+            Err(error) => (None, State::Failed(error)),
+        };
         Fetching {
-            state: State::New(self.setup),
-            client,
+            call,
+            state,
             input: self.input,
             reply: C::default(),
             marker: PhantomData,
@@ -82,7 +85,7 @@ impl<C: Collect, E: From<CallError>> IntoFuture for Fetch<C, E> {
 impl<C, E> fmt::Debug for Fetch<C, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fetch")
-            .field("setup", &self.setup)
+            .field("call", &self.call)
             .field("input", &self.input)
             .finish_non_exhaustive()
     }
@@ -91,22 +94,21 @@ impl<C, E> fmt::Debug for Fetch<C, E> {
 /// A call under way that ends in a value. Dropped, it is cancelled.
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Fetching<C, E = CallError> {
+    /// Lent to the future that opens, while there is one.
+    call: Option<Call>,
     state: State,
-    client: Client,
     input: Option<Pump>,
     reply: C,
     marker: PhantomData<fn() -> E>,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every call is in the large states; a box would cost each of them"
-)]
 enum State {
-    New(Setup),
+    /// It cannot even begin.
+    Failed(CallError),
+    New,
     /// Something must be waited for: discovery, a dial, the pause before another attempt.
     Opening(Pin<Box<dyn Future<Output = Opened> + Send>>),
-    Flying(Call, Flight),
+    Flying(Flight),
     Done,
 }
 
@@ -121,58 +123,54 @@ impl<C: Collect, E: From<CallError>> Future for Fetching<C, E> {
 impl<C: Collect, E> Fetching<C, E> {
     fn poll_result(&mut self, cx: &mut Context<'_>) -> Poll<Result<C::Output, CallError>> {
         loop {
-            // In place: the state of a call under way is some hundred bytes, and this is its every poll.
-            if let State::Flying(call, flight) = &mut self.state {
-                let landed = ready!(poll_flight(
-                    flight,
-                    &mut self.input,
-                    &mut self.reply,
-                    &self.client,
-                    cx
-                ));
-                let next = match landed {
-                    Ok(value) => Ok(value),
-                    Err(Landing::Final(failure)) => Err(call.rejected(flight.endpoint(), failure)),
-                    Err(Landing::Attempt(error)) => {
-                        self.state = self.again(error)?;
-                        continue;
-                    }
-                };
-                self.state = State::Done;
-                return Poll::Ready(next);
-            }
-            self.state = match std::mem::replace(&mut self.state, State::Done) {
-                State::New(setup) => {
+            match (&mut self.state, &mut self.call) {
+                (State::Flying(flight), Some(call)) => {
+                    let (input, reply) = (&mut self.input, &mut self.reply);
+                    let landed = ready!(poll_flight(flight, input, reply, call.config(), cx));
+                    let result = match landed {
+                        Ok(value) => Ok(value),
+                        Err(Landing::Final(failure)) => Err(call.rejected(flight.endpoint(), failure)),
+                        Err(Landing::Attempt(error)) => {
+                            self.state = self.again(error)?;
+                            continue;
+                        }
+                    };
+                    self.state = State::Done;
+                    return Poll::Ready(result);
+                }
+                (State::New, Some(call)) => {
                     let ends = self.input.is_none();
-                    let default = self.client.config().fetch_timeout;
-                    let mut call = Call::begin(setup, default, ends)?;
+                    call.begin(call.config().fetch_timeout, ends)?;
                     match call.try_open(ends.then_some(&*cx)) {
                         Some(flight) => {
-                            self.state = State::Flying(call, flight?);
+                            self.state = State::Flying(flight?);
                             if ends {
                                 // The reply wakes the task.
                                 return Poll::Pending;
                             }
-                            continue;
                         }
-                        None => opening(call, Duration::ZERO),
+                        None => self.state = self.opening(Duration::ZERO),
                     }
                 }
-                State::Opening(mut opening) => match opening.as_mut().poll(cx) {
-                    Poll::Pending => {
-                        self.state = State::Opening(opening);
-                        return Poll::Pending;
-                    }
-                    Poll::Ready((call, flight)) => State::Flying(call, flight?),
+                (State::Opening(opening), _) => {
+                    let (call, flight) = ready!(opening.as_mut().poll(cx));
+                    self.call = Some(call);
+                    self.state = State::Done;
+                    self.state = State::Flying(flight?);
+                }
+                _ => match std::mem::replace(&mut self.state, State::Done) {
+                    State::Failed(error) => return Poll::Ready(Err(error)),
+                    _ => panic!("a call was polled after it had ended"),
                 },
-                State::Flying(..) | State::Done => panic!("a call was polled after it had ended"),
-            };
+            }
         }
     }
 
     /// The attempt came to nothing: begins the next, or gives the error of the call.
     fn again(&mut self, error: StreamError) -> Result<State, CallError> {
-        let State::Flying(mut call, flight) = std::mem::replace(&mut self.state, State::Done) else {
+        let (State::Flying(flight), Some(call)) =
+            (std::mem::replace(&mut self.state, State::Done), &mut self.call)
+        else {
             return Ok(State::Done);
         };
         let repeatable = self.input.as_ref().is_none_or(Pump::is_repeatable);
@@ -182,10 +180,21 @@ impl<C: Collect, E> Fetching<C, E> {
         if let Some(input) = &mut self.input {
             input.rewind();
         }
-        Ok(match wait.is_zero().then(|| call.try_open(None)).flatten() {
-            Some(flight) => State::Flying(call, flight?),
-            None => opening(call, wait),
-        })
+        match wait.is_zero().then(|| call.try_open(None)).flatten() {
+            Some(flight) => Ok(State::Flying(flight?)),
+            None => Ok(self.opening(wait)),
+        }
+    }
+
+    /// Lends the call to a future that waits for what must be waited for.
+    fn opening(&mut self, wait: Duration) -> State {
+        let Some(mut call) = self.call.take() else {
+            return State::Done;
+        };
+        State::Opening(Box::pin(async move {
+            let flight = call.open(wait).await;
+            (call, flight)
+        }))
     }
 }
 
@@ -193,7 +202,7 @@ fn poll_flight<C: Collect>(
     flight: &mut Flight,
     input: &mut Option<Pump>,
     reply: &mut C,
-    client: &Client,
+    config: &ClientConfig,
     cx: &mut Context<'_>,
 ) -> Poll<Result<C::Output, Landing>> {
     if let Some(input) = input
@@ -204,7 +213,6 @@ fn poll_flight<C: Collect>(
             PumpError::Send(error) => CallFailure::Send(error),
         })));
     }
-    let config = client.config();
     loop {
         match ready!(flight.poll_message(cx)) {
             Ok(Some(message)) => reply.take(message, config).map_err(Landing::Final)?,
@@ -224,17 +232,11 @@ enum Landing {
     Final(CallFailure),
 }
 
-fn opening(mut call: Call, wait: Duration) -> State {
-    State::Opening(Box::pin(async move {
-        let flight = call.open(wait).await;
-        (call, flight)
-    }))
-}
-
 impl<C, E> fmt::Debug for Fetching<C, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            State::New(_) => "new",
+            State::Failed(_) => "failed",
+            State::New => "new",
             State::Opening(_) => "opening",
             State::Flying(..) => "flying",
             State::Done => "done",

@@ -41,7 +41,7 @@ enum Sign {
 impl Flight {
     pub(super) fn new(
         service: Arc<Service>,
-        endpoint: &Arc<Endpoint>,
+        endpoint: Arc<Endpoint>,
         (send, recv): (Option<SendHalf>, RecvHalf),
         opened: Instant,
     ) -> Self {

@@ -28,11 +28,10 @@ pub use stream::{ReceiveCall, StreamCall};
 
 pub(crate) use stream::Reception;
 
-use crate::context::Context;
 use crate::error::{CallError, Subject};
 use crate::failure::CallFailure;
 use crate::message::{Receive, Transmit};
-use call::{CallOptions, Goal, Setup};
+use call::Call;
 use picom_codec::{Method, value};
 use picom_discovery::{Discovery, ServiceName};
 use picom_transport::{ConfigError, Connector, Pool, PoolStats};
@@ -93,7 +92,7 @@ impl Client {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Fetch<One<T>> {
-        Fetch::new(self.setup(service, method, args))
+        Fetch::new(self.begin(service, method, args))
     }
 
     /// The same for a reply that may be empty.
@@ -103,7 +102,7 @@ impl Client {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Fetch<Optional<T>> {
-        Fetch::new(self.setup(service, method, args))
+        Fetch::new(self.begin(service, method, args))
     }
 
     /// Calls a method and gives all values of its reply, as far as [`ClientConfig::collect_items`] and
@@ -114,7 +113,7 @@ impl Client {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Fetch<All<T>> {
-        Fetch::new(self.setup(service, method, args))
+        Fetch::new(self.begin(service, method, args))
     }
 
     /// Calls a method and gives a sender for its input and a receiver for its reply.
@@ -124,7 +123,7 @@ impl Client {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> StreamCall<I, O> {
-        StreamCall::new(self.setup(service, method, args))
+        StreamCall::new(self.begin(service, method, args))
     }
 
     /// How the client is set.
@@ -167,16 +166,12 @@ impl Client {
         self.inner.closed.load(Ordering::Acquire)
     }
 
-    fn setup(&self, service: &str, method: &str, args: &(impl Serialize + ?Sized)) -> Setup {
-        Setup {
-            client: self.clone(),
-            target: self.goal(service, method, args),
-            options: CallOptions::default(),
-            inherited: Context::current().deadline(),
-        }
-    }
-
-    fn goal(&self, service: &str, method: &str, args: &(impl Serialize + ?Sized)) -> Result<Goal, CallError> {
+    fn begin(
+        &self,
+        service: &str,
+        method: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> Result<Call, CallError> {
         let fail = |failure| {
             CallError::new(
                 Subject::Call {
@@ -189,11 +184,7 @@ impl Client {
         let checked = Method::new(method).map_err(|error| fail(CallFailure::Method(error)))?;
         let args = value::encode(args).map_err(|error| fail(CallFailure::Encode(error)))?;
         let service = self.service(service).map_err(fail)?;
-        Ok(Goal {
-            service,
-            method: checked,
-            args,
-        })
+        Ok(Call::new(self.clone(), service, checked, args))
     }
 
     fn service(&self, name: &str) -> Result<Arc<Service>, CallFailure> {

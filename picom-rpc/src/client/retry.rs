@@ -22,13 +22,16 @@ const FIRST_WAIT: Duration = Duration::from_millis(25);
 /// The longest such wait. With three retries it is not reached; it bounds a caller's larger number.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// How many repeats of calls that may have run are left for one target service. Repeats of calls that provably did not
 /// run are not counted here: they add no work to the target.
 #[derive(Clone, Debug)]
 pub(crate) struct RetryBudget {
     /// Unused repeats by the second they were earned in, the current one first.
     seconds: [f64; KEPT],
-    current: Instant,
+    /// When the current second ends.
+    turns: Instant,
 }
 
 impl RetryBudget {
@@ -37,7 +40,7 @@ impl RetryBudget {
         seconds[0] = RESERVE;
         RetryBudget {
             seconds,
-            current: now,
+            turns: now + SECOND,
         }
     }
 
@@ -64,12 +67,19 @@ impl RetryBudget {
     }
 
     fn advance(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.current).as_secs();
-        for _ in 0..passed.min(KEPT as u64) {
+        // Compared, not subtracted: nearly every call falls into the current second.
+        for _ in 0..KEPT {
+            if now < self.turns {
+                return;
+            }
             self.seconds.rotate_right(1);
             self.seconds[0] = RESERVE;
+            self.turns += SECOND;
         }
-        self.current += Duration::from_secs(passed);
+        // All that was earned is forgotten: how long ago does not matter.
+        if self.turns <= now {
+            self.turns = now + SECOND;
+        }
     }
 }
 

@@ -59,14 +59,30 @@ struct State {
     endpoints: Endpoints,
     random: Random,
     budget: RetryBudget,
+    /// When it was last called, to the second.
     last_used: Instant,
+    /// From when on a call counts as a use of its own.
+    used_until: Instant,
+}
+
+impl State {
+    /// A call is made. Whether it is the first for long, so that connections may have to be made.
+    fn used(&mut self, now: Instant) -> bool {
+        if now < self.used_until {
+            return false;
+        }
+        let idle = now.saturating_duration_since(self.last_used) > KEEP_WARM / 2;
+        self.last_used = self.last_used.max(now);
+        self.used_until = now + Duration::from_secs(1);
+        idle
+    }
 }
 
 /// Where a call goes next.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// A connection with a free slot.
-    Open(Connection, Arc<Endpoint>),
+    /// It is connected, and was not found full.
+    Open(Arc<Endpoint>),
     /// A connection must be made.
     Dial(Arc<Endpoint>),
     /// A connection must be made, for this call alone.
@@ -127,6 +143,7 @@ impl Service {
                 random: Random::new(config.seed.unwrap_or_else(Random::seed)),
                 budget: RetryBudget::new(now),
                 last_used: now,
+                used_until: now,
             }),
             changed: Notify::new(),
             kick: Arc::new(Notify::new()),
@@ -189,8 +206,7 @@ impl Service {
             let pick = {
                 let mut state = self.state();
                 let state = &mut *state;
-                let idle = now.saturating_duration_since(state.last_used) > KEEP_WARM / 2;
-                state.last_used = state.last_used.max(now);
+                let idle = state.used(now);
                 if std::mem::take(&mut first) {
                     state.budget.deposit(now);
                 }
@@ -208,18 +224,18 @@ impl Service {
             };
             return match pick {
                 Pick::Ready(endpoint) | Pick::Dial(endpoint) if endpoint.classic => Step::Classic(endpoint),
-                Pick::Ready(endpoint) => match endpoint.connection(&self.pool) {
-                    Some(connection) => Step::Open(connection, endpoint),
-                    None if matches!(self.pool.status(&endpoint.target), SlotStatus::Connected { .. }) => {
+                Pick::Ready(endpoint) => {
+                    if endpoint.has_connection(&self.pool) {
+                        Step::Open(endpoint)
+                    } else if matches!(self.pool.status(&endpoint.target), SlotStatus::Connected { .. }) {
                         excluded.get_or_insert_with(|| tried.to_vec()).push(endpoint.id);
                         full.push(endpoint);
                         continue;
-                    }
-                    None => {
+                    } else {
                         self.disconnected(&endpoint);
                         continue;
                     }
-                },
+                }
                 // Another connection to one that is connected and full is nearer than a new peer that may not answer.
                 Pick::Dial(_) | Pick::Exhausted | Pick::Draining if !full.is_empty() => {
                     Step::Dial(full.swap_remove(0))

@@ -1,7 +1,6 @@
 //! Calls that end in streams: the builders, and the caller's side of the reply.
 
-use super::Client;
-use super::call::{Call, Setup, failure_of};
+use super::call::{Call, failure_of};
 use super::flight::Flight;
 use super::options::call_options;
 use super::pump::{Pump, PumpError};
@@ -27,7 +26,7 @@ use std::time::Duration;
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct StreamCall<I, O, E = CallError> {
-    setup: Setup,
+    call: Result<Call, CallError>,
     marker: PhantomData<fn(I) -> (O, E)>,
 }
 
@@ -38,15 +37,15 @@ type Opening<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct ReceiveCall<O, E = CallError> {
-    setup: Setup,
+    call: Result<Call, CallError>,
     input: Option<Pump>,
     marker: PhantomData<fn() -> (O, E)>,
 }
 
 impl<I: Transmit, O: Receive, E> StreamCall<I, O, E> {
-    pub(super) fn new(setup: Setup) -> Self {
+    pub(super) fn new(call: Result<Call, CallError>) -> Self {
         StreamCall {
-            setup,
+            call,
             marker: PhantomData,
         }
     }
@@ -57,7 +56,7 @@ impl<I: Transmit, O: Receive, E> StreamCall<I, O, E> {
     /// gives keep theirs.
     pub fn with_error<F: From<CallError>>(self) -> StreamCall<I, O, F> {
         StreamCall {
-            setup: self.setup,
+            call: self.call,
             marker: PhantomData,
         }
     }
@@ -65,7 +64,7 @@ impl<I: Transmit, O: Receive, E> StreamCall<I, O, E> {
     /// There is no input beyond the arguments: gives the receiver alone.
     pub fn receive(self) -> ReceiveCall<O, E> {
         ReceiveCall {
-            setup: self.setup,
+            call: self.call,
             input: None,
             marker: PhantomData,
         }
@@ -79,7 +78,7 @@ impl<I: Transmit, O: Receive, E> StreamCall<I, O, E> {
         S::Item: Serialize,
     {
         ReceiveCall {
-            setup: self.setup,
+            call: self.call,
             input: Some(Pump::new(input)),
             marker: PhantomData,
         }
@@ -96,8 +95,9 @@ impl<I: Transmit, O: Receive, E: From<CallError> + Send + 'static> IntoFuture fo
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let client = self.setup.client.clone();
-            let (subject, mut flight) = open(self.setup, &client, false).await?;
+            let mut call = self.call?;
+            let limits = call.config().limits;
+            let (subject, mut flight) = open(&mut call, false).await?;
             let host = flight.endpoint().target.authority.clone();
             let ended = || CallError::new(subject.clone(), CallFailure::Ended);
             let half = flight.send.take().ok_or_else(ended)?;
@@ -107,7 +107,7 @@ impl<I: Transmit, O: Receive, E: From<CallError> + Send + 'static> IntoFuture fo
                 subject,
                 input: None,
             };
-            Ok((sender, In::reply(reception, client.config().limits)))
+            Ok((sender, In::reply(reception, limits)))
         })
     }
 }
@@ -118,20 +118,21 @@ impl<O: Receive, E: From<CallError> + Send + 'static> IntoFuture for ReceiveCall
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let client = self.setup.client.clone();
-            let (subject, flight) = open(self.setup, &client, self.input.is_none()).await?;
+            let mut call = self.call?;
+            let limits = call.config().limits;
+            let (subject, flight) = open(&mut call, self.input.is_none()).await?;
             let reception = Reception {
                 flight,
                 subject,
                 input: self.input,
             };
-            Ok(In::reply(reception, client.config().limits))
+            Ok(In::reply(reception, limits))
         })
     }
 }
 
-async fn open(setup: Setup, client: &Client, ends: bool) -> Result<(Subject, Flight), CallError> {
-    let mut call = Call::begin(setup, client.config().stream_timeout, ends)?;
+async fn open(call: &mut Call, ends: bool) -> Result<(Subject, Flight), CallError> {
+    call.begin(call.config().stream_timeout, ends)?;
     let flight = match call.try_open(None) {
         Some(flight) => flight?,
         None => call.open(Duration::ZERO).await?,

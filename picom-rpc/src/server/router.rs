@@ -12,7 +12,8 @@ const LISTED: usize = 10;
 
 pub(super) struct Router {
     service: Arc<str>,
-    handlers: HashMap<Method, Arc<dyn Handler>>,
+    /// By the bytes of the name: its text would be checked again for each call.
+    handlers: HashMap<Box<[u8]>, Arc<dyn Handler>>,
     known: String,
 }
 
@@ -23,7 +24,11 @@ impl Router {
         if names.len() > LISTED {
             known.push_str(", …");
         }
-        let handlers = methods.into_handlers()?;
+        let handlers = methods
+            .into_handlers()?
+            .into_iter()
+            .map(|(method, handler)| (method.as_bytes().into(), handler))
+            .collect();
         Ok(Router {
             service,
             handlers,
@@ -32,7 +37,7 @@ impl Router {
     }
 
     pub(super) fn find(&self, method: &Method) -> Option<&Arc<dyn Handler>> {
-        self.handlers.get(method)
+        self.handlers.get(method.as_bytes())
     }
 
     /// What a caller of an unknown method is told. It would hear the same from every instance.

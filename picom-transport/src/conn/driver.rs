@@ -437,6 +437,7 @@ impl Future for Driver {
                     // Seconds without a frame: the buffer is worth more elsewhere.
                     driver.read = BytesMut::new();
                     driver.read_step = FIRST_READ;
+                    driver.codec.shrink();
                 }
             }
             let _ = driver.poll_output(cx, now, !read);

@@ -75,11 +75,13 @@ impl Mux {
         if !self.streams.get(key).is_some_and(Stream::is_removable) {
             return;
         }
-        if let Some(mut stream) = self.streams.remove(key) {
-            if !stream.ours {
+        let removed = self.streams.remove(key, |stream| {
+            (stream.ours, stream.drop_inbox() + u64::from(stream.grown))
+        });
+        if let Some((ours, released)) = removed {
+            if !ours {
                 self.accepted = self.accepted.saturating_sub(1);
             }
-            let released = stream.drop_inbox() + u64::from(stream.grown);
             self.release_budget(released);
         }
     }

@@ -99,16 +99,20 @@ impl Streams {
         }
     }
 
-    pub(super) fn remove(&mut self, key: Key) -> Option<Stream> {
-        self.get(key)?;
-        let (_, stream) = self.slots.get_mut(key.index as usize)?.take()?;
+    /// Takes the stream out, having asked it for the last time.
+    pub(super) fn remove<R>(&mut self, key: Key, last: impl FnOnce(&mut Stream) -> R) -> Option<R> {
+        let place = self.slots.get_mut(key.index as usize)?;
+        let (_, stream) = place.as_mut().filter(|(serial, _)| *serial == key.serial)?;
+        let (id, result) = (stream.id, last(stream));
+        // Where it stands: it is too large to be moved for nothing.
+        *place = None;
         self.vacant.push(key.index);
-        if let Some(id) = stream.id
-            && self.find(id) == Some(key)
+        if let Some(id) = id
+            && self.by_id.get(&id) == Some(&key)
         {
             self.by_id.remove(&id);
         }
-        Some(stream)
+        Some(result)
     }
 
     /// All keys, in the order of the table.

@@ -20,7 +20,7 @@ const NIL: Bytes = Bytes::from_static(&[0xc0]);
 
 /// How long the head of the open frame can be.
 pub(super) fn open_head(opening: &Opening) -> usize {
-    OPEN_HEAD + opening.method.as_str().len() + opening.metadata.as_ref().map_or(0, Bytes::len)
+    OPEN_HEAD + opening.method.as_bytes().len() + opening.metadata.as_ref().map_or(0, Bytes::len)
 }
 
 impl Mux {
