@@ -358,16 +358,18 @@ async fn an_item_alone_waits_for_no_acknowledgement() {
     let mut socket = running.connect().await;
     socket.set_nodelay(true).unwrap();
     socket.write_all(&header("echo")).await.unwrap();
-    // A frame in two small writes with Nagle's algorithm on costs the 40 ms of a delayed acknowledgement each time: two
-    // seconds and more.
-    let begun = tokio::time::Instant::now();
+    // A frame in two small writes with Nagle's algorithm on costs the 40 ms of a delayed acknowledgement nearly each time.
+    let mut times = Vec::new();
     for n in 0..50 {
+        let begun = tokio::time::Instant::now();
         socket.write_all(&[1, n]).await.unwrap();
         let mut back = [0; 2];
         socket.read_exact(&mut back).await.unwrap();
         assert_eq!(back, [1, n]);
+        times.push(begun.elapsed());
     }
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    times.sort();
+    assert!(times[25] < Duration::from_millis(20), "{times:?}");
 }
 
 #[tokio::test]
