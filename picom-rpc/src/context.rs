@@ -6,16 +6,19 @@ use crate::metadata::Metadata;
 use bytes::Bytes;
 use picom_codec::Method;
 use picom_transport::{EndWatch, PeerInfo, RecvHalf, SendHalf};
+use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, pending};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-tokio::task_local! {
-    static CURRENT: Context;
+thread_local! {
+    /// The context of the handler that this thread polls at the moment.
+    static CURRENT: RefCell<Context> = const { RefCell::new(Context(None)) };
 }
 
 /// The call that the code around answers. A cheap handle.
@@ -47,22 +50,33 @@ impl Context {
     /// The context of the handler that runs this code. Outside of one: no caller, no deadline, no metadata, never
     /// cancelled.
     pub fn current() -> Context {
-        CURRENT.try_with(Context::clone).unwrap_or_default()
+        CURRENT
+            .try_with(|current| current.borrow().clone())
+            .unwrap_or_default()
     }
 
     pub(crate) fn of(call: Arc<Call>) -> Context {
         Context(Some(call))
     }
 
+    pub(crate) fn into_call(self) -> Option<Arc<Call>> {
+        self.0
+    }
+
     /// Runs a future within this context, as for a task that works for the call. The task does not end with the call:
     /// ask [`cancelled`](Self::cancelled).
     pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
-        CURRENT.scope(self, future)
+        Scoped {
+            context: self,
+            future: Some(Box::pin(future)),
+        }
     }
 
-    /// Polls or computes something within this context.
-    pub(crate) fn enter<R>(&self, work: impl FnOnce() -> R) -> R {
-        CURRENT.sync_scope(self.clone(), work)
+    /// Polls or computes something within this context, and gives the context back: no handle is copied for it.
+    pub(crate) fn within<R>(self, work: impl FnOnce() -> R) -> (Context, R) {
+        let replaced = Replaced(Some(replace(self)));
+        let result = work();
+        (replaced.put_back(), result)
     }
 
     /// Who calls: its address, and the service and instance it reached for. `None` outside of a handler.
@@ -126,8 +140,62 @@ impl Context {
 
 /// The deadline of the handler that runs this code, if it has one.
 pub(crate) fn deadline() -> Option<Instant> {
-    let deadline = CURRENT.try_with(Context::deadline);
+    let deadline = CURRENT.try_with(|current| current.borrow().deadline());
     deadline.ok().flatten()
+}
+
+/// Makes a context the thread's own and gives the one it had. At the end of a thread there is none any more.
+fn replace(context: Context) -> Context {
+    let replaced = CURRENT.try_with(|current| {
+        current
+            .try_borrow_mut()
+            .map(|mut slot| std::mem::replace(&mut *slot, context))
+    });
+    replaced.map(Result::unwrap_or_default).unwrap_or_default()
+}
+
+/// The context that a thread had before, put back also when a panic passes by.
+struct Replaced(Option<Context>);
+
+impl Replaced {
+    fn put_back(mut self) -> Context {
+        self.0.take().map(replace).unwrap_or_default()
+    }
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        if let Some(before) = self.0.take() {
+            replace(before);
+        }
+    }
+}
+
+/// A future and the context it runs in, to its drop.
+struct Scoped<F> {
+    context: Context,
+    future: Option<Pin<Box<F>>>,
+}
+
+impl<F: Future> Future for Scoped<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
+        let Scoped { context, future } = &mut *self;
+        let Some(future) = future else {
+            return Poll::Pending;
+        };
+        let (back, polled) = std::mem::take(context).within(|| future.as_mut().poll(cx));
+        *context = back;
+        polled
+    }
+}
+
+impl<F> Drop for Scoped<F> {
+    fn drop(&mut self) {
+        let future = self.future.take();
+        std::mem::take(&mut self.context).within(|| drop(future));
+    }
 }
 
 impl Call {
@@ -158,24 +226,28 @@ impl Call {
         self.recv.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Both halves, once the handler is done.
-    pub(crate) fn take_halves(&self) -> (Option<SendHalf>, Option<RecvHalf>) {
-        (self.send().take(), self.recv().take())
-    }
-
     /// Tells of the end of the call from outside, whichever halves are still here.
     pub(crate) fn watch_end(&self) -> EndWatch {
         let watch = self.recv().as_ref().map(RecvHalf::watch_end);
         watch.unwrap_or_default()
     }
 
-    /// The call is over; whoever waits for that learns it.
-    pub(crate) fn end(&self) {
+    /// The call is over; whoever waits for that learns it. Gives both halves, as far as they are still here.
+    pub(crate) fn end(self: &mut Arc<Self>) -> (Option<SendHalf>, Option<RecvHalf>) {
+        // Nearly always nobody else has a handle by now: no locks then, and nobody to be told.
+        if let Some(call) = Arc::get_mut(self) {
+            *call.over.get_mut() = true;
+            let send = call.send.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let recv = call.recv.get_mut().unwrap_or_else(PoisonError::into_inner);
+            return (send.take(), recv.take());
+        }
+        let halves = (self.send().take(), self.recv().take());
         // In one order with a waiter that makes the notifier and then reads the flag: one of the two sees the other.
         self.over.store(true, Ordering::SeqCst);
         if let Some(ended) = self.ended.get() {
             ended.notify_waiters();
         }
+        halves
     }
 }
 

@@ -31,6 +31,8 @@ struct Record {
     suspect: AtomicBool,
     /// Where the last call went, so that the next need not look through the pool. It may be of no use by now.
     connection: Mutex<Option<Connection>>,
+    /// There is one: changed under the lock, read without.
+    connected: AtomicBool,
 }
 
 impl Endpoint {
@@ -98,11 +100,19 @@ impl Endpoint {
 
     /// Whether there is a connection: one that had room when it was last used, else one of the pool with a free slot.
     pub(crate) fn has_connection(&self, pool: &Pool) -> bool {
-        let mut known = self.known_connection();
-        if known.is_none() {
-            *known = pool.ready(&self.target);
+        if self.shared.connected.load(Ordering::Acquire) {
+            return true;
         }
-        known.is_some()
+        let found = pool.ready(&self.target);
+        let connected = found.is_some();
+        let replaced = {
+            let mut known = self.known_connection();
+            self.shared.connected.store(connected, Ordering::Release);
+            std::mem::replace(&mut *known, found)
+        };
+        // Outside the lock: the last handle of a connection ends it.
+        drop(replaced);
+        connected
     }
 
     /// Does something with the connection that was found, if it was not found wanting since.
@@ -112,8 +122,11 @@ impl Endpoint {
 
     /// The connection took no call: the next looks into the pool again.
     pub(crate) fn forget_connection(&self) {
-        let forgotten = self.known_connection().take();
-        // Outside the lock: the last handle of a connection ends it.
+        let forgotten = {
+            let mut known = self.known_connection();
+            self.shared.connected.store(false, Ordering::Release);
+            known.take()
+        };
         drop(forgotten);
     }
 

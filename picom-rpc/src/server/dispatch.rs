@@ -2,14 +2,14 @@
 //! call ends, contained when it panics.
 
 use super::handler::{Answer, Exchange, Handler};
-use super::limit::{Limit, Permit};
+use super::limit::Limit;
 use super::router::Router;
 use crate::context::{Call, Context};
 use crate::deadline;
 use crate::fault::Fault;
 use bytes::Bytes;
 use picom_codec::{Code, Limits};
-use picom_transport::{EndWatch, Ending, Incoming, SendError, SendHalf, StreamHandler, Turn};
+use picom_transport::{EndWatch, Ending, Incoming, RecvHalf, SendError, SendHalf, StreamHandler, Turn};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -30,7 +30,10 @@ pub(super) struct Counters {
 }
 
 /// See the module.
-pub(super) struct Dispatch {
+pub(super) struct Dispatch(Arc<Desk>);
+
+/// What all calls of a service share.
+struct Desk {
     router: Router,
     limit: Arc<Limit>,
     limits: Limits,
@@ -39,80 +42,85 @@ pub(super) struct Dispatch {
 
 impl Dispatch {
     pub(super) fn new(router: Router, limit: Arc<Limit>, limits: Limits, counters: Arc<Counters>) -> Self {
-        Dispatch {
+        Dispatch(Arc::new(Desk {
             router,
             limit,
             limits,
             counters,
-        }
+        }))
     }
 }
 
 impl StreamHandler for Dispatch {
     fn handle(&self, incoming: Incoming, turn: &mut Turn) {
-        let Some(handler) = self.router.find(&incoming.method) else {
-            count(&self.counters.unknown);
-            state(incoming.send, self.router.unknown(&incoming.method));
+        let desk = &*self.0;
+        let Some(handler) = desk.router.find(&incoming.method) else {
+            count(&desk.counters.unknown);
+            state(incoming.send, desk.router.unknown(&incoming.method));
             return;
         };
         let inline = turn.inline();
         if deadline::passed(incoming.deadline, turn.now()) {
-            count(&self.counters.overdue);
+            count(&desk.counters.overdue);
             let fault = Fault::unstarted(Code::DEADLINE, "the time of the call had passed before it began");
             state(incoming.send, fault.do_not_retry());
             return;
         }
-        let Some(permit) = self.limit.take() else {
-            count(&self.counters.refused);
+        if !desk.limit.take() {
+            count(&desk.counters.refused);
             incoming.send.reset(Code::REFUSED);
             return;
-        };
-        count(&self.counters.started);
+        }
+        count(&desk.counters.started);
         let (call, args) = Call::new(incoming);
         let mut running = Running {
-            stage: Stage::New(handler.clone(), args),
+            stage: Stage::New(args),
             watch: None,
-            limits: self.limits,
-            counters: self.counters.clone(),
             span: tracing::debug_span!("call", method = %call.method, peer = %call.peer.address),
-            call,
-            _permit: permit,
+            call: Some(call),
         };
         // Most handlers are done at their first poll, and a task for each would cost more than they do. What a waker of no
         // task misses, the first poll on the task finds.
-        if inline && running.poll_once(&mut task::Context::from_waker(Waker::noop())) {
+        if inline && running.poll_once(desk, Some(handler), &mut task::Context::from_waker(Waker::noop())) {
+            desk.limit.give_back();
             return;
         }
-        tokio::spawn(running);
+        tokio::spawn(Task {
+            running,
+            desk: self.0.clone(),
+        });
     }
 }
 
 /// A call being answered.
 struct Running {
     stage: Stage,
-    call: Arc<Call>,
+    /// Lent to the context while the handler is polled.
+    call: Option<Arc<Call>>,
     /// Tells of the end of the call, once its handler has been pending on a task of its own.
     watch: Option<EndWatch>,
-    limits: Limits,
-    counters: Arc<Counters>,
     span: Span,
-    /// Dropped last: the place is free when the handler is gone.
-    _permit: Permit,
 }
 
 enum Stage {
-    New(Arc<dyn Handler>, Bytes),
+    New(Bytes),
     Answering(Answer),
     Done,
 }
 
 impl Running {
-    /// Polls the handler. True when it is done and its answer is in line.
-    fn poll_once(&mut self, cx: &mut task::Context<'_>) -> bool {
+    /// Polls the handler. True when it is done and its answer is in line. `handler` is looked up by the method if it is not
+    /// at hand.
+    fn poll_once(
+        &mut self,
+        desk: &Desk,
+        handler: Option<&Arc<dyn Handler>>,
+        cx: &mut task::Context<'_>,
+    ) -> bool {
         // A span that nobody listens to is not worth two handles of it.
         let span = (!self.span.is_disabled()).then(|| self.span.clone());
         let _entered = span.as_ref().map(Span::enter);
-        match self.poll_answer(cx) {
+        match self.poll_answer(desk, handler, cx) {
             Poll::Ready(outcome) => {
                 self.finish(outcome);
                 true
@@ -121,15 +129,32 @@ impl Running {
         }
     }
 
-    fn poll_answer(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Option<Bytes>, Fault>> {
-        let context = Context::of(self.call.clone());
-        let (call, limits, stage) = (&self.call, self.limits, &mut self.stage);
+    fn poll_answer(
+        &mut self,
+        desk: &Desk,
+        handler: Option<&Arc<dyn Handler>>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, Fault>> {
+        let Some(call) = self.call.take() else {
+            return Poll::Pending;
+        };
+        let stage = &mut self.stage;
+        let begin = match stage {
+            Stage::New(args) => match handler.or_else(|| desk.router.find(&call.method)) {
+                Some(handler) => Some((
+                    handler,
+                    std::mem::take(args),
+                    Exchange::new(call.clone(), desk.limits),
+                )),
+                None => None,
+            },
+            _ => None,
+        };
         let mut outcome = Poll::Pending;
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            context.enter(|| {
-                if let Stage::New(handler, args) = stage {
-                    let answer = handler.answer(std::mem::take(args), Exchange::new(call.clone(), limits));
-                    *stage = Stage::Answering(answer);
+        let (context, polled) = Context::of(call).within(|| {
+            catch_unwind(AssertUnwindSafe(|| {
+                if let Some((handler, args, exchange)) = begin {
+                    *stage = Stage::Answering(handler.answer(args, exchange));
                 }
                 if let Stage::Answering(answer) = stage {
                     outcome = answer.as_mut().poll(cx);
@@ -138,23 +163,24 @@ impl Running {
                     // Here, so that what the handler held is gone when its caller goes on.
                     *stage = Stage::Done;
                 }
-            })
-        }));
+            }))
+        });
+        self.call = context.into_call();
         if polled.is_err() {
-            count(&self.counters.panicked);
+            count(&desk.counters.panicked);
             if outcome.is_pending() {
-                tracing::warn!(method = %self.call.method, "a handler panicked; its caller is told");
-                self.drop_stage();
+                tracing::warn!(method = %self.method(), "a handler panicked; its caller is told");
+                self.drop_stage(desk);
                 return Poll::Ready(Err(Fault::new(Code::PANIC, "the handler panicked")));
             }
-            tracing::warn!(method = %self.call.method, "a handler panicked while it was dropped");
+            tracing::warn!(method = %self.method(), "a handler panicked while it was dropped");
         }
         outcome
     }
 
     /// The handler is done: its answer ends the call, and the call's slot is free.
     fn finish(&mut self, outcome: Result<Option<Bytes>, Fault>) {
-        let (send, recv) = self.call.take_halves();
+        let (send, recv) = self.end();
         let ending = match outcome {
             Ok(message) => Ending::Reply(message),
             Err(fault) => Ending::Fault(fault.into_reply()),
@@ -167,59 +193,82 @@ impl Running {
         if let Err(error) = sent {
             tracing::debug!(%error, "nobody waits for the answer");
         }
-        self.call.end();
     }
 
     /// Drops what the handler left. Destructors of users may panic: not on the task that drives the connection.
-    fn drop_stage(&mut self) {
+    fn drop_stage(&mut self, desk: &Desk) {
         let stage = std::mem::replace(&mut self.stage, Stage::Done);
-        let context = Context::of(self.call.clone());
-        if catch_unwind(AssertUnwindSafe(|| context.enter(|| drop(stage)))).is_err() {
-            count(&self.counters.panicked);
-            tracing::warn!(method = %self.call.method, "a handler panicked while it was dropped");
+        let Some(call) = self.call.take() else { return };
+        let (context, dropped) = Context::of(call).within(|| catch_unwind(AssertUnwindSafe(|| drop(stage))));
+        self.call = context.into_call();
+        if dropped.is_err() {
+            count(&desk.counters.panicked);
+            tracing::warn!(method = %self.method(), "a handler panicked while it was dropped");
         }
     }
 
     /// Gives the call's slot back. The receiving half goes behind the sending one: a caller told to stop before its answer
     /// would take the call for ended.
-    fn release(&self) {
-        let (send, recv) = self.call.take_halves();
+    fn release(&mut self) {
+        let (send, recv) = self.end();
         drop(send);
         drop(recv);
-        self.call.end();
+    }
+
+    /// The call is over, for all who look at it; gives what is left of its halves.
+    fn end(&mut self) -> (Option<SendHalf>, Option<RecvHalf>) {
+        match &mut self.call {
+            Some(call) => Call::end(call),
+            None => (None, None),
+        }
+    }
+
+    fn method(&self) -> &str {
+        self.call.as_ref().map_or("", |call| call.method.as_str())
     }
 }
 
-impl Future for Running {
+/// A call that goes on on a task of its own, because its handler waits or the turn was over.
+struct Task {
+    running: Running,
+    desk: Arc<Desk>,
+}
+
+impl Future for Task {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
-        let running = &mut *self;
-        if running.poll_once(cx) {
+        let Task { running, desk } = &mut *self;
+        if running.poll_once(desk, None, cx) {
             return Poll::Ready(());
         }
-        let watch = match &running.watch {
-            Some(watch) => watch,
-            None => running.watch.insert(running.call.watch_end()),
-        };
-        if watch.poll_ended(cx).is_pending() {
+        if running.watch.is_none() {
+            running.watch = running.call.as_deref().map(Call::watch_end);
+        }
+        if running
+            .watch
+            .as_ref()
+            .is_none_or(|watch| watch.poll_ended(cx).is_pending())
+        {
             return Poll::Pending;
         }
-        count(&running.counters.cancelled);
+        count(&desk.counters.cancelled);
         tracing::debug!(parent: &running.span, "the call ended before its handler was done");
-        running.drop_stage();
+        running.drop_stage(desk);
         running.release();
         Poll::Ready(())
     }
 }
 
-impl Drop for Running {
+impl Drop for Task {
     /// The runtime drops its tasks at its end; whoever waits for the end of the call learns it then too.
     fn drop(&mut self) {
-        if !matches!(self.stage, Stage::Done) {
-            self.drop_stage();
-            self.release();
+        if !matches!(self.running.stage, Stage::Done) {
+            self.running.drop_stage(&self.desk);
+            self.running.release();
         }
+        // Last: the place is free when the handler is gone.
+        self.desk.limit.give_back();
     }
 }
 

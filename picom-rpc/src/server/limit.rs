@@ -15,10 +15,6 @@ pub(super) struct Limit {
     most: usize,
 }
 
-/// One handler that may run; gives its place back when dropped.
-#[derive(Debug)]
-pub(super) struct Permit(Arc<Limit>);
-
 impl Limit {
     pub(super) fn new(most: usize) -> Arc<Self> {
         Arc::new(Limit {
@@ -27,23 +23,23 @@ impl Limit {
         })
     }
 
-    /// A place for one more, unless all are taken.
-    pub(super) fn take(self: &Arc<Self>) -> Option<Permit> {
-        let more = |running| (running < self.most).then_some(running + 1);
-        self.running
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-            .ok()?;
-        Some(Permit(self.clone()))
+    /// Takes a place for one more, to be [given back](Self::give_back), unless all are taken.
+    pub(super) fn take(&self) -> bool {
+        // Taken first and given back if it was one too many: one step for nearly every call.
+        let taken = self.running.fetch_add(1, Ordering::Relaxed) < self.most;
+        if !taken {
+            self.give_back();
+        }
+        taken
+    }
+
+    /// The handler is gone.
+    pub(super) fn give_back(&self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(super) fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -54,12 +50,11 @@ mod tests {
     #[test]
     fn places_are_given_back_and_never_exceeded() {
         let limit = Limit::new(2);
-        let one = limit.take().unwrap();
-        let _two = limit.take().unwrap();
-        assert!(limit.take().is_none());
-        drop(one);
+        assert!(limit.take() && limit.take());
+        assert!(!limit.take() && !limit.take());
+        limit.give_back();
         assert_eq!(limit.running(), 1);
-        assert!(limit.take().is_some());
-        assert!(Limit::new(0).take().is_none());
+        assert!(limit.take());
+        assert!(!Limit::new(0).take());
     }
 }
