@@ -2,8 +2,9 @@
 
 use crate::head::MAX_ITEMS;
 use crate::scan::scan_prefix;
-use crate::{Frame, Limits, ScanError, StreamId};
+use crate::{DecodeError, Frame, Limits, ScanError, StreamId, value};
 use bytes::{Bytes, BytesMut};
+use serde::de::DeserializeOwned;
 use std::iter::FusedIterator;
 
 /// The messages of an items frame, each scanned when its turn comes. Ends after the first error.
@@ -33,6 +34,17 @@ pub enum ItemsError {
     },
 }
 
+/// Why there is no value where one was to be: see [`Items::decode_next`].
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ItemError {
+    /// The frame is at fault.
+    #[error("the packed messages cannot be taken apart")]
+    Items(#[source] ItemsError),
+    /// The message is not what it was to be decoded as.
+    #[error("a packed message is of another type")]
+    Value(#[source] DecodeError),
+}
+
 impl Items {
     /// The messages of an items frame with this `count` and `body`, each within `limits`.
     pub fn new(count: u32, body: Bytes, limits: Limits) -> Self {
@@ -49,9 +61,43 @@ impl Items {
         self.left
     }
 
+    /// Decodes the next message as a `T`, within `limits` as well; `None` behind the last. It is what [`next`](Self::next)
+    /// and [`decode`](value::decode) give one after the other, in one pass and without a slice of its own for the message.
+    ///
+    /// # Errors
+    ///
+    /// [`ItemError::Items`] if the frame is at fault: then there is no more. [`ItemError::Value`] if this message is no `T`:
+    /// the next one may be.
+    #[inline]
+    pub fn decode_next<T: DeserializeOwned>(&mut self, limits: &Limits) -> Option<Result<T, ItemError>> {
+        if self.left == 0 && self.offset == self.body.len() {
+            return None;
+        }
+        if self.left > 0
+            && let Ok((value, end)) =
+                value::decode_prefix(&self.body, self.offset, &limits.tighter(&self.limits))
+        {
+            self.left -= 1;
+            self.offset = end;
+            return Some(Ok(value));
+        }
+        self.decode_slice(limits)
+    }
+
+    /// In two passes, for the error that they give.
+    #[cold]
+    fn decode_slice<T: DeserializeOwned>(&mut self, limits: &Limits) -> Option<Result<T, ItemError>> {
+        let message = self.next()?;
+        Some(match message {
+            Ok(message) => value::decode(&message, limits).map_err(ItemError::Value),
+            Err(error) => Err(ItemError::Items(error)),
+        })
+    }
+
     fn fail(&mut self, error: ItemsError) -> Option<Result<Bytes, ItemsError>> {
         self.left = 0;
-        self.body.clear();
+        self.offset = 0;
+        self.body = Bytes::new();
         Some(Err(error))
     }
 }
@@ -60,7 +106,9 @@ impl Iterator for Items {
     type Item = Result<Bytes, ItemsError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (offset, left) = (self.offset, self.body.len());
+        let offset = self.offset;
+        let rest = self.body.get(offset..).unwrap_or_default();
+        let left = rest.len();
         if self.left == 0 {
             return if left == 0 {
                 None
@@ -68,11 +116,11 @@ impl Iterator for Items {
                 self.fail(ItemsError::Trailing { offset, left })
             };
         }
-        match scan_prefix(&self.body, &self.limits) {
+        match scan_prefix(rest, &self.limits) {
             Ok(len) => {
                 self.left -= 1;
                 self.offset += len;
-                Some(Ok(self.body.split_to(len)))
+                Some(Ok(self.body.slice(offset..offset + len)))
             }
             Err(error) => self.fail(ItemsError::Message(error.shifted(offset))),
         }
@@ -81,7 +129,7 @@ impl Iterator for Items {
     fn size_hint(&self) -> (usize, Option<usize>) {
         // An error may cut it short, or follow the last message.
         let most = self.left as usize + 1;
-        (usize::from(!self.body.is_empty()), Some(most))
+        (usize::from(self.offset < self.body.len()), Some(most))
     }
 }
 
@@ -250,7 +298,98 @@ mod tests {
         assert_eq!(packer.count(), 65_535);
     }
 
+    /// The messages of a frame as texts: in two passes, as [`Items::decode_next`] says it is.
+    fn in_two_passes<T: DeserializeOwned>(mut items: Items, limits: &Limits) -> Vec<Result<T, ItemError>> {
+        let mut values = Vec::new();
+        while let Some(message) = items.next() {
+            values.push(match message {
+                Ok(message) => value::decode(&message, limits).map_err(ItemError::Value),
+                Err(error) => Err(ItemError::Items(error)),
+            });
+        }
+        values
+    }
+
+    fn in_one_pass<T: DeserializeOwned>(mut items: Items, limits: &Limits) -> Vec<Result<T, ItemError>> {
+        std::iter::from_fn(|| items.decode_next(limits)).collect()
+    }
+
+    #[test]
+    fn a_message_of_another_type_is_passed_over_and_a_bad_frame_ends() {
+        let mut items = items(4, &[0x01, 0xa1, b'x', 0x02, 0xc1]);
+        let limits = Limits::default();
+        assert_eq!(items.decode_next::<u8>(&limits), Some(Ok(1)));
+        assert!(matches!(
+            items.decode_next::<u8>(&limits),
+            Some(Err(ItemError::Value(_)))
+        ));
+        assert_eq!(items.decode_next::<u8>(&limits), Some(Ok(2)));
+        let reserved = ItemsError::Message(ScanError::Reserved { offset: 4 });
+        assert_eq!(
+            items.decode_next::<u8>(&limits),
+            Some(Err(ItemError::Items(reserved)))
+        );
+        assert_eq!(items.decode_next::<u8>(&limits), None);
+    }
+
+    #[test]
+    fn a_large_blob_shares_the_body_of_the_frame() {
+        let mut packer = ItemsPacker::new(usize::MAX);
+        for byte in 0..3 {
+            packer.push(&value::encode(&crate::Blob(vec![byte; 5000].into())).unwrap());
+        }
+        let Some(Frame::Items { count, body, .. }) = packer.finish(StreamId::FIRST) else {
+            panic!("there are three")
+        };
+        let mut items = Items::new(count, body.clone(), Limits::default());
+        for byte in 0..3usize {
+            let blob: crate::Blob = items.decode_next(&Limits::default()).unwrap().unwrap();
+            assert_eq!(blob[..], vec![byte as u8; 5000]);
+            assert_eq!(blob.as_ptr(), body[byte * 5003 + 3..].as_ptr());
+        }
+        assert_eq!(items.decode_next::<crate::Blob>(&Limits::default()), None);
+    }
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Row {
+        a: Option<u8>,
+        b: Vec<rmpv::Value>,
+    }
+
     proptest! {
+        /// Whatever stands in a frame: one pass gives what two give, values and errors.
+        #[test]
+        fn one_pass_gives_what_two_give(
+            body in prop::collection::vec(
+                prop_oneof![
+                    4 => 0u8..4,
+                    2 => 0x80u8..0x84,
+                    3 => 0x90u8..0x95,
+                    2 => 0xa0u8..0xa3,
+                    2 => Just(b'a'),
+                    2 => Just(b'b'),
+                    1 => any::<u8>(),
+                ],
+                0..60,
+            ),
+            count in 0u32..20,
+            (depth, nodes) in (0u8..6, 1u32..40),
+            (own_depth, own_nodes) in (0u8..6, 1u32..40),
+        ) {
+            let items = Items::new(count, body.into(), Limits::new(depth, nodes));
+            let own = Limits::new(own_depth, own_nodes);
+            prop_assert_eq!(
+                in_one_pass::<rmpv::Value>(items.clone(), &own),
+                in_two_passes(items.clone(), &own)
+            );
+            prop_assert_eq!(in_one_pass::<Row>(items.clone(), &own), in_two_passes(items.clone(), &own));
+            prop_assert_eq!(in_one_pass::<u8>(items.clone(), &own), in_two_passes(items.clone(), &own));
+            prop_assert_eq!(
+                in_one_pass::<serde::de::IgnoredAny>(items.clone(), &own),
+                in_two_passes(items, &own)
+            );
+        }
+
         #[test]
         fn what_is_packed_is_taken_apart_again(texts in prop::collection::vec("[a-z]{0,40}", 2..50)) {
             let messages: Vec<Bytes> = texts.iter().map(|text| crate::value::encode(text).unwrap()).collect();

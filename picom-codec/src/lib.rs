@@ -49,7 +49,7 @@ pub use frame::{Fault, Frame, Goaway, Hello, Open};
 pub use frame_codec::FrameCodec;
 pub use frame_error::{FrameError, HeadError, HeadFault, Unsendable};
 pub use head::{MIN_CHARGE, charge, encode_head};
-pub use items::{Items, ItemsError, ItemsPacker};
+pub use items::{ItemError, Items, ItemsError, ItemsPacker};
 pub use length_codec::{LengthCodec, LengthError};
 pub use limits::Limits;
 pub use method::{Method, MethodError};

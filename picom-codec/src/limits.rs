@@ -44,6 +44,21 @@ impl Limits {
         Limits::new(self.depth, nodes)
     }
 
+    /// What both allow.
+    pub(crate) const fn tighter(&self, other: &Limits) -> Self {
+        let depth = if self.depth < other.depth {
+            self.depth
+        } else {
+            other.depth
+        };
+        let nodes = if self.nodes < other.nodes {
+            self.nodes
+        } else {
+            other.nodes
+        };
+        Limits { depth, nodes }
+    }
+
     /// How many arrays and maps may stand within each other. A lone number has depth 0, an empty array 1.
     pub const fn depth(&self) -> u8 {
         self.depth

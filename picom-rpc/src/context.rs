@@ -3,9 +3,10 @@
 
 use crate::deadline;
 use crate::metadata::Metadata;
+use crate::turns::Turns;
 use bytes::Bytes;
 use picom_codec::Method;
-use picom_transport::{EndWatch, PeerInfo, RecvHalf, SendHalf};
+use picom_transport::{PeerInfo, RecvHalf, SendHalf};
 use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, pending};
@@ -35,15 +36,21 @@ pub(crate) struct Call {
     pub(crate) peer: Arc<PeerInfo>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) idempotent: bool,
-    encoded: Option<Bytes>,
-    metadata: OnceLock<Metadata>,
+    /// Few calls have any.
+    metadata: Option<Box<Sent>>,
     over: AtomicBool,
     /// Made when somebody first waits for the end: few calls have anybody who does.
     ended: OnceLock<Box<Notify>>,
     send: Mutex<Option<SendHalf>>,
     recv: Mutex<Option<RecvHalf>>,
-    /// Held by the one that sends: the half remembers one waiting task.
-    pub(crate) sender: tokio::sync::Mutex<()>,
+    /// Of those who wait for room to send.
+    pub(crate) turns: Turns,
+}
+
+/// Metadata as it came, and decoded once somebody asks.
+struct Sent {
+    encoded: Bytes,
+    decoded: OnceLock<Metadata>,
 }
 
 impl Context {
@@ -107,11 +114,9 @@ impl Context {
     /// What the caller sent beside the arguments.
     pub fn metadata(&self) -> &Metadata {
         static NONE: OnceLock<Metadata> = OnceLock::new();
-        match &self.0 {
-            Some(call) => call.metadata.get_or_init(|| match &call.encoded {
-                Some(encoded) => Metadata::decode(encoded),
-                None => Metadata::new(),
-            }),
+        let call = self.0.as_ref();
+        match call.and_then(|call| call.metadata.as_ref()) {
+            Some(sent) => sent.decoded.get_or_init(|| Metadata::decode(&sent.encoded)),
             None => NONE.get_or_init(Metadata::new),
         }
     }
@@ -205,13 +210,17 @@ impl Call {
             peer: incoming.peer,
             deadline: incoming.deadline,
             idempotent: incoming.idempotent,
-            encoded: incoming.metadata,
-            metadata: OnceLock::new(),
+            metadata: incoming.metadata.map(|encoded| {
+                Box::new(Sent {
+                    encoded,
+                    decoded: OnceLock::new(),
+                })
+            }),
             over: AtomicBool::new(false),
             ended: OnceLock::new(),
             send: Mutex::new(Some(incoming.send)),
             recv: Mutex::new(Some(incoming.recv)),
-            sender: tokio::sync::Mutex::new(()),
+            turns: Turns::default(),
         };
         (Arc::new(call), incoming.args)
     }
@@ -226,10 +235,12 @@ impl Call {
         self.recv.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells of the end of the call from outside, whichever halves are still here.
-    pub(crate) fn watch_end(&self) -> EndWatch {
-        let watch = self.recv().as_ref().map(RecvHalf::watch_end);
-        watch.unwrap_or_default()
+    /// Ready when there is no point in going on: the call was ended from outside.
+    pub(crate) fn poll_cut(&self, cx: &mut task::Context<'_>) -> Poll<()> {
+        match &*self.recv() {
+            Some(half) => half.poll_ended(cx).map(drop),
+            None => Poll::Pending,
+        }
     }
 
     /// The call is over; whoever waits for that learns it. Gives both halves, as far as they are still here.

@@ -5,9 +5,9 @@ use crate::context;
 use crate::error::{CallError, Subject};
 use crate::failure::CallFailure;
 use crate::message::Receive;
-use bytes::Bytes;
 use futures_core::Stream;
-use picom_codec::{Limits, value};
+use picom_codec::{ItemError, Items, ItemsError, Limits, value};
+use picom_transport::{Delivery, StreamError};
 use std::fmt;
 use std::future::poll_fn;
 use std::marker::PhantomData;
@@ -25,6 +25,8 @@ use std::task::{Context, Poll, ready};
 /// handler has answered.
 pub struct In<T> {
     source: Source,
+    /// The rest of the messages that came together last.
+    items: Option<Box<Items>>,
     limits: Limits,
     marker: PhantomData<fn() -> T>,
 }
@@ -42,6 +44,7 @@ impl<T> In<T> {
     pub(crate) fn reply(reception: Reception, limits: Limits) -> Self {
         In {
             source: Source::Reply(Box::new(reception)),
+            items: None,
             limits,
             marker: PhantomData,
         }
@@ -50,6 +53,7 @@ impl<T> In<T> {
     pub(crate) fn input(call: Arc<context::Call>, limits: Limits) -> Self {
         In {
             source: Source::Input(call),
+            items: None,
             limits,
             marker: PhantomData,
         }
@@ -64,12 +68,24 @@ impl<T> In<T> {
         }
     }
 
-    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, CallError>> {
+    /// What the call itself has to do while its reply is read.
+    #[inline]
+    fn pump(&mut self, cx: &mut Context<'_>) -> Result<(), CallError> {
+        if let Source::Reply(reception) = &mut self.source
+            && let Err(error) = reception.pump(cx)
+        {
+            self.end(Some(error.clone()));
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Delivery>, CallError>> {
         let received = match &mut self.source {
-            Source::Reply(reception) => ready!(reception.poll_message(cx)),
+            Source::Reply(reception) => ready!(reception.poll_delivery(cx)),
             Source::Input(call) => {
                 let received = match &mut *call.recv() {
-                    Some(half) => ready!(half.poll_recv(cx)),
+                    Some(half) => ready!(half.poll_delivery(cx)),
                     // The handler has answered, and this was carried out of it.
                     None => Ok(None),
                 };
@@ -80,10 +96,33 @@ impl<T> In<T> {
         };
         match &received {
             Ok(Some(_)) => {}
-            Ok(None) => self.source = Source::Over(None),
-            Err(error) => self.source = Source::Over(Some(error.clone())),
+            Ok(None) => self.end(None),
+            Err(error) => self.end(Some(error.clone())),
         }
         Poll::Ready(received)
+    }
+
+    fn end(&mut self, error: Option<CallError>) {
+        self.source = Source::Over(error);
+        self.items = None;
+    }
+
+    /// Messages that came together are malformed: so much for the stream.
+    #[cold]
+    fn bad_items(&mut self, error: ItemsError) -> CallError {
+        let error = match &mut self.source {
+            Source::Reply(reception) => reception.bad_items(error),
+            Source::Input(call) => {
+                let error = match &mut *call.recv() {
+                    Some(half) => half.bad_items(error),
+                    None => StreamError::BadItems(Arc::new(error)),
+                };
+                input_error(call, CallFailure::Stream(error))
+            }
+            Source::Over(_) => return self.fail(CallFailure::Stream(StreamError::BadItems(Arc::new(error)))),
+        };
+        self.end(Some(error.clone()));
+        error
     }
 
     /// What came cannot be used: the stream ends with that, because going on would be a gap.
@@ -93,7 +132,7 @@ impl<T> In<T> {
             Source::Input(call) => input_error(call, failure),
             Source::Over(_) => CallError::new(Subject::Handler { method: "".into() }, failure),
         };
-        self.source = Source::Over(Some(error.clone()));
+        self.end(Some(error.clone()));
         error
     }
 }
@@ -114,15 +153,31 @@ impl<T: Receive> In<T> {
     }
 
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, CallError>> {
-        let Some(message) = ready!(self.poll_bytes(cx))? else {
-            return Poll::Ready(Ok(None));
-        };
-        let decoded = value::decode(&message, &self.limits);
-        Poll::Ready(
-            decoded
-                .map(Some)
-                .map_err(|error| self.fail(CallFailure::Decode(error))),
-        )
+        self.pump(cx)?;
+        loop {
+            if let Some(items) = &mut self.items {
+                match items.decode_next(&self.limits) {
+                    Some(Ok(item)) => return Poll::Ready(Ok(Some(item))),
+                    Some(Err(ItemError::Items(error))) => return Poll::Ready(Err(self.bad_items(error))),
+                    Some(Err(ItemError::Value(error))) => {
+                        return Poll::Ready(Err(self.fail(CallFailure::Decode(error))));
+                    }
+                    None => self.items = None,
+                }
+            }
+            match ready!(self.poll_delivery(cx))? {
+                None => return Poll::Ready(Ok(None)),
+                Some(Delivery::One(message)) => {
+                    let decoded = value::decode(&message, &self.limits);
+                    return Poll::Ready(
+                        decoded
+                            .map(Some)
+                            .map_err(|error| self.fail(CallFailure::Decode(error))),
+                    );
+                }
+                Some(Delivery::Many(items)) => self.items = Some(items),
+            }
+        }
     }
 }
 

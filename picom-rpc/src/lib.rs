@@ -23,9 +23,11 @@ mod incoming;
 mod message;
 mod metadata;
 mod outgoing;
+mod packing;
 mod server;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod turns;
 
 pub use client::{
     All, Balance, Client, ClientConfig, Collect, EndpointState, EndpointStatus, Fetch, Fetching, One,

@@ -4,16 +4,17 @@ use crate::context;
 use crate::error::{CallError, Subject};
 use crate::failure::CallFailure;
 use crate::message::Transmit;
+use crate::packing::{self, Stop, Stretch};
+use crate::turns::Turns;
 use bytes::Bytes;
 use futures_core::Stream;
-use picom_codec::value;
-use picom_transport::{SendError, SendHalf};
+use picom_transport::{Pack, SendError, SendHalf};
 use std::fmt;
 use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 /// Messages that go out, in order.
 ///
@@ -37,8 +38,7 @@ enum Half {
 
 struct Input {
     half: Mutex<Option<SendHalf>>,
-    /// Held by the one that sends: the half remembers one waiting task.
-    sender: tokio::sync::Mutex<()>,
+    turns: Turns,
     subject: Subject,
     host: Arc<str>,
 }
@@ -47,7 +47,7 @@ impl<T> Out<T> {
     pub(crate) fn input(half: SendHalf, subject: Subject, host: Arc<str>) -> Self {
         let input = Input {
             half: Mutex::new(Some(half)),
-            sender: tokio::sync::Mutex::new(()),
+            turns: Turns::default(),
             subject,
             host,
         };
@@ -84,20 +84,64 @@ impl<T> Out<T> {
         }
     }
 
+    fn turns(&self) -> &Turns {
+        match &self.half {
+            Half::Input(input) => &input.turns,
+            Half::Items(call) => &call.turns,
+        }
+    }
+
+    /// Sends what is in the pack if there is room and nobody waits for it. `false`: not now.
+    fn try_send_pack(&self, pack: &mut Pack) -> Result<bool, SendError> {
+        let mut half = self.half();
+        if !self.turns().may_send() {
+            return Ok(false);
+        }
+        half.as_mut()
+            .map_or(Err(SendError::Finished), |half| half.try_send_pack(pack))
+    }
+
+    /// Sends what is in the pack, room or not, and says how much room is left.
+    fn send_pack(&self, pack: &mut Pack) -> Result<usize, SendError> {
+        match &mut *self.half() {
+            Some(half) => half.send_pack(pack),
+            None => Err(SendError::Finished),
+        }
+    }
+
+    /// Sends one message when there is room and all who wait already have sent. Cancel safe: dropped, nothing was sent.
     async fn send_bytes(&self, message: Bytes) -> Result<(), SendError> {
-        let sender = match &self.half {
-            Half::Input(input) => &input.sender,
-            Half::Items(call) => &call.sender,
-        };
-        let _turn = sender.lock().await;
-        poll_fn(|cx| match &mut *self.half() {
-            Some(half) => half.poll_ready(cx),
-            None => Poll::Ready(Err(SendError::Finished)),
-        })
-        .await?;
+        let _first = self.turns().first().await;
+        poll_fn(|cx| self.poll_room(cx)).await?;
         match &mut *self.half() {
             Some(half) => half.start_send(message),
             None => Err(SendError::Finished),
+        }
+    }
+
+    /// Waits until there is room and nobody who waited before wants it, and says how much.
+    async fn room(&self) -> Result<usize, SendError> {
+        if let Some(room) = self.free_room()? {
+            return Ok(room);
+        }
+        let _first = self.turns().first().await;
+        poll_fn(|cx| self.poll_room(cx)).await
+    }
+
+    fn free_room(&self) -> Result<Option<usize>, SendError> {
+        let half = self.half();
+        if !self.turns().is_free() {
+            return Ok(None);
+        }
+        let room = half.as_ref().map_or(Err(SendError::Finished), SendHalf::room)?;
+        Ok((room > 0).then_some(room))
+    }
+
+    /// Only for the first in line.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<usize, SendError>> {
+        match &mut *self.half() {
+            Some(half) => half.poll_room(cx),
+            None => Poll::Ready(Err(SendError::Finished)),
         }
     }
 
@@ -127,11 +171,28 @@ impl<T: Transmit> Out<T> {
     /// more or the call has ended: nothing more can be sent.
     pub async fn send(&self, item: T) -> Result<(), CallError> {
         // Encoded before the wait: the future then holds bytes, whatever the item holds.
-        let message = value::encode(&item).map_err(|error| self.error(CallFailure::Encode(error)))?;
-        drop(item);
+        let Some(message) = self.try_send(item)? else {
+            return Ok(());
+        };
         self.send_bytes(message)
             .await
-            .map_err(|error| self.error(CallFailure::Send(error)))
+            .map_err(|error| self.send_error(error))
+    }
+
+    /// Sends the item if it is small and can go at once; otherwise gives back what it is encoded.
+    fn try_send(&self, item: T) -> Result<Option<Bytes>, CallError> {
+        packing::with_pack(|pack| {
+            let encoded = packing::push(pack, &item);
+            drop(item);
+            if let Some(large) = encoded.map_err(|error| self.error(CallFailure::Encode(error)))? {
+                return Ok(Some(large));
+            }
+            match self.try_send_pack(pack) {
+                Ok(true) => Ok(None),
+                Ok(false) => Ok(Some(pack.to_bytes())),
+                Err(error) => Err(self.send_error(error)),
+            }
+        })
     }
 
     /// Sends all items of a stream, one after the other.
@@ -142,12 +203,101 @@ impl<T: Transmit> Out<T> {
     ///
     /// As [`send`](Self::send); at the first one it stops.
     pub async fn send_all(&self, items: impl Stream<Item = T>) -> Result<(), CallError> {
-        let mut items = pin!(items);
-        while let Some(item) = poll_fn(|cx| Pin::as_mut(&mut items).poll_next(cx)).await {
-            self.send(item).await?;
-        }
-        Ok(())
+        self.forward(pin!(items), Ok::<T, CallError>).await
     }
+
+    /// Sends what `each` makes of the items of a stream, until the first error. Items that are ready together are packed
+    /// together: nothing waits for others to come.
+    pub(crate) async fn forward<S: Stream, E: From<CallError>>(
+        &self,
+        mut items: Pin<&mut S>,
+        mut each: impl FnMut(S::Item) -> Result<T, E>,
+    ) -> Result<(), E> {
+        loop {
+            let mut room = self.room().await.map_err(|error| self.send_error(error))?;
+            let packed = poll_fn(|cx| {
+                packing::with_pack(|pack| self.poll_pack(items.as_mut(), &mut each, pack, &mut room, cx))
+            });
+            match packed.await? {
+                Packed::All => return Ok(()),
+                Packed::NoRoom => {}
+                Packed::Before(large) => self
+                    .send_bytes(large)
+                    .await
+                    .map_err(|error| self.send_error(error))?,
+            }
+        }
+    }
+
+    /// Packs and sends what is ready and has room.
+    fn poll_pack<S: Stream, E: From<CallError>>(
+        &self,
+        mut items: Pin<&mut S>,
+        mut each: impl FnMut(S::Item) -> Result<T, E>,
+        pack: &mut Pack,
+        room: &mut usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Packed, E>> {
+        let mut stretch = Stretch::default();
+        while *room > 0 {
+            let packing = Packing { out: self, pack };
+            let stop = packing::fill(
+                items.as_mut(),
+                &mut *packing.pack,
+                *room,
+                &mut stretch,
+                &mut each,
+                cx,
+            );
+            drop(packing);
+            if !pack.is_empty() {
+                *room = self.send_pack(pack).map_err(|error| self.send_error(error))?;
+            }
+            return Poll::Ready(match stop {
+                Stop::Full => continue,
+                Stop::Waiting | Stop::Tired => {
+                    // Others may use what there is before the next poll.
+                    *room = 0;
+                    return Poll::Pending;
+                }
+                Stop::Ended => Ok(Packed::All),
+                Stop::Large(message) => Ok(Packed::Before(message)),
+                Stop::Encode(error) => Err(self.error(CallFailure::Encode(error)).into()),
+                Stop::Failed(error) => Err(error),
+            });
+        }
+        Poll::Ready(Ok(Packed::NoRoom))
+    }
+
+    fn send_error(&self, error: SendError) -> CallError {
+        self.error(CallFailure::Send(error))
+    }
+}
+
+/// A pack while it is filled. Should the stream panic, what it gave before is sent: the panic comes behind it.
+struct Packing<'a, T> {
+    out: &'a Out<T>,
+    pack: &'a mut Pack,
+}
+
+impl<T> Drop for Packing<'_, T> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.pack.drop_unfinished();
+            // Nobody is left to be told.
+            let _ = self.out.send_pack(self.pack);
+        }
+    }
+}
+
+/// How far a stream was packed and sent.
+enum Packed {
+    /// To its end.
+    All,
+    /// Up to this message, which is too large to be packed.
+    Before(Bytes),
+    /// As far as there was room.
+    NoRoom,
 }
 
 impl<T> fmt::Debug for Out<T> {

@@ -23,14 +23,14 @@ pub mod testing;
 
 pub use classic::ClassicConnection;
 pub use conn::{
-    Connection, ConnectionStats, EndWatch, Ending, HandshakeError, Incoming, PeerInfo, RecvHalf, Request,
-    SendHalf, StreamHandler, Turn,
+    Connection, ConnectionStats, Ending, HandshakeError, Incoming, PeerInfo, RecvHalf, Request, SendHalf,
+    StreamHandler, Turn,
 };
 pub use connector::{Acceptor, BoxIo, Connector, Io};
 pub use listener::{DrainReport, Listener, ListenerConfig, ListenerStats};
 pub use pool::{DialError, Pool, PoolConfig, PoolStats, SlotStatus, Target};
 pub use proto::{
-    ConfigError, ConnectionConfig, ConnectionError, FaultReply, Identity, OpenError, Outcome, SendError,
-    StreamError,
+    ConfigError, ConnectionConfig, ConnectionError, Delivery, FaultReply, Identity, OpenError, Outcome, Pack,
+    SendError, StreamError,
 };
 pub use tcp::{TcpAcceptor, TcpConnector};

@@ -46,9 +46,13 @@ impl<'a, 'o> Fields<'a, 'o> {
 
     /// A field of a struct. Its name is written unless structs are arrays.
     #[inline]
-    fn named_field<T: ?Sized + Serialize>(&mut self, name: &str, value: &T) -> Result<(), EncodeError> {
+    fn named_field<T: ?Sized + Serialize>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), EncodeError> {
         if self.named {
-            self.encoder.text(name)?;
+            self.encoder.name(name)?;
         }
         self.field(value)
     }

@@ -1,6 +1,7 @@
 //! serde's deserializer over a message. It checks what the scan checks, while it reads: lengths against the bytes left, the
 //! depth, and at each header the number of values, before anything is reserved for them.
 
+use super::elements::{ByteElements, Elements};
 use super::ext::ExtDeserializer;
 use super::token::{Token, Tokens, unexpected};
 use super::variant::{DataVariant, UnitVariant};
@@ -8,9 +9,8 @@ use super::{BLOB, DecodeError, DecodeFault, EXT, blob};
 use crate::{Limits, ScanError, scan};
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, Visitor};
 use std::marker::PhantomData;
-use std::slice;
 
 /// How deep the calls of a type's `Deserialize` may nest. Every array, map, enum, newtype and `Some` counts, so that
 /// types which recurse without consuming input come to an end too. The reason for the number is [`Limits::MAX_DEPTH`]'s.
@@ -20,9 +20,12 @@ const BUDGET: u8 = Limits::MAX_DEPTH;
 const EMPTY_ARRAY: u8 = 0x90;
 const EMPTY_MAP: u8 = 0x80;
 
+/// How many fields of a struct a key is compared with: it is the next one, or some were left out.
+const AHEAD: usize = 4;
+
 /// Reads a message from the front, checking as it goes.
 pub(super) struct Decoder<'de> {
-    tokens: Tokens<'de>,
+    pub(super) tokens: Tokens<'de>,
     /// How many levels are left of [`BUDGET`].
     budget: u8,
     /// How many arrays and maps are left of [`Limits::depth`].
@@ -36,6 +39,8 @@ pub(super) struct Decoder<'de> {
     most: u64,
     /// The message as a whole, for [`Blob`](super::Blob)s to share.
     message: Option<&'de Bytes>,
+    /// What the key of the struct whose turn it is may be: its fields from the one that is expected on.
+    pub(super) names: &'static [&'static str],
 }
 
 impl<'de> Decoder<'de> {
@@ -48,17 +53,14 @@ impl<'de> Decoder<'de> {
             announced: 1,
             most: u64::from(limits.nodes()).min(bytes.len() as u64),
             message,
+            names: &[],
         }
     }
 
     /// Decodes the whole message.
     #[inline]
     pub(super) fn finish<T: Deserialize<'de>>(mut self) -> Result<T, DecodeError> {
-        let value = self.element(PhantomData)?;
-        if self.failed {
-            let hidden = DecodeFault::Other("the type hid an error within it".to_owned());
-            return Err(DecodeError::new(0, hidden));
-        }
+        let value = self.root()?;
         match self.tokens.rest().len() {
             0 => Ok(value),
             left => Err(ScanError::Trailing {
@@ -67,6 +69,23 @@ impl<'de> Decoder<'de> {
             }
             .into()),
         }
+    }
+
+    /// Decodes the value that the message begins with and says how long it is.
+    #[inline]
+    pub(super) fn first<T: Deserialize<'de>>(mut self) -> Result<(T, usize), DecodeError> {
+        let value = self.root()?;
+        Ok((value, self.tokens.at()))
+    }
+
+    #[inline]
+    fn root<T: Deserialize<'de>>(&mut self) -> Result<T, DecodeError> {
+        let value = self.element(PhantomData)?;
+        if self.failed {
+            let hidden = DecodeFault::Other("the type hid an error within it".to_owned());
+            return Err(DecodeError::new(0, hidden));
+        }
+        Ok(value)
     }
 
     /// Decodes the value that begins here.
@@ -135,7 +154,7 @@ impl<'de> Decoder<'de> {
     #[inline]
     fn visit_array<V: Visitor<'de>>(&mut self, len: u32, visitor: V) -> Result<V::Value, DecodeError> {
         self.enter(len.into(), |decoder| {
-            let mut elements = Elements { decoder, left: len };
+            let mut elements = Elements::new(decoder, len, &[]);
             let value = visitor.visit_seq(&mut elements)?;
             elements.all_read(value)
         })
@@ -143,8 +162,19 @@ impl<'de> Decoder<'de> {
 
     #[inline]
     fn visit_map<V: Visitor<'de>>(&mut self, len: u32, visitor: V) -> Result<V::Value, DecodeError> {
+        self.visit_struct(len, &[], visitor)
+    }
+
+    /// A map whose keys are most likely these, in this order.
+    #[inline]
+    fn visit_struct<V: Visitor<'de>>(
+        &mut self,
+        len: u32,
+        names: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
         self.enter(2 * u64::from(len), |decoder| {
-            let mut entries = Elements { decoder, left: len };
+            let mut entries = Elements::new(decoder, len, names);
             let value = visitor.visit_map(&mut entries)?;
             entries.all_read(value)
         })
@@ -179,12 +209,9 @@ impl<'de> Decoder<'de> {
         match self.tokens.token()? {
             Token::Array(len) => self.visit_array(len, visitor),
             Token::Bin(bytes) => {
-                let mut elements = ByteElements(bytes.iter());
+                let mut elements = ByteElements::new(bytes);
                 let value = visitor.visit_seq(&mut elements)?;
-                match elements.0.len() {
-                    0 => Ok(value),
-                    left => Err(DecodeFault::LeftOver { left: left as u32 }.into()),
-                }
+                elements.all_read(value)
             }
             token => self.visit(token, visitor),
         }
@@ -192,15 +219,32 @@ impl<'de> Decoder<'de> {
 
     /// The fields of a struct, or of a variant.
     #[inline]
-    pub(super) fn fields<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, DecodeError> {
+    pub(super) fn fields<V: Visitor<'de>>(
+        &mut self,
+        names: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
         if let Some(len) = self.tokens.small_container(EMPTY_MAP) {
-            return self.visit_map(len, visitor);
+            return self.visit_struct(len, names, visitor);
         }
         match self.tokens.token()? {
-            Token::Map(len) => self.visit_map(len, visitor),
+            Token::Map(len) => self.visit_struct(len, names, visitor),
             Token::Array(len) => self.visit_array(len, visitor),
             token => self.visit(token, visitor),
         }
+    }
+
+    /// The name among the next few of the struct that these bytes are. Most often it is the very next, and what is equal
+    /// to a text need not be checked to be one.
+    #[inline]
+    fn expected(&mut self, bytes: &[u8]) -> Option<&'static str> {
+        for (place, name) in self.names.iter().enumerate().take(AHEAD) {
+            if name.as_bytes() == bytes {
+                self.names = self.names.get(place + 1..).unwrap_or_default();
+                return Some(name);
+            }
+        }
+        None
     }
 
     /// Passes over one value.
@@ -435,10 +479,10 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
-        _fields: &'static [&'static str],
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        self.fields(visitor)
+        self.fields(fields, visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -474,104 +518,20 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     /// The names of fields and variants. One that is not UTF-8 is an unknown name, not an error by itself.
     #[inline]
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        match self.tokens.text() {
-            Some(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => visitor.visit_borrowed_str(text),
-                Err(_) => visitor.visit_borrowed_bytes(bytes),
-            },
-            None => self.deserialize_any(visitor),
+        let Some(bytes) = self.tokens.text() else {
+            return self.deserialize_any(visitor);
+        };
+        if let Some(name) = self.expected(bytes) {
+            return visitor.visit_borrowed_str(name);
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(text) => visitor.visit_borrowed_str(text),
+            Err(_) => visitor.visit_borrowed_bytes(bytes),
         }
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         self.skip()?;
         visitor.visit_unit()
-    }
-}
-
-/// The elements of an array, or the entries of a map.
-struct Elements<'a, 'de> {
-    decoder: &'a mut Decoder<'de>,
-    left: u32,
-}
-
-impl Elements<'_, '_> {
-    #[inline]
-    fn all_read<T>(self, value: T) -> Result<T, DecodeError> {
-        match self.left {
-            0 => Ok(value),
-            left => Err(DecodeError::new(
-                self.decoder.tokens.at(),
-                DecodeFault::LeftOver { left },
-            )),
-        }
-    }
-}
-
-impl<'de> SeqAccess<'de> for &mut Elements<'_, 'de> {
-    type Error = DecodeError;
-
-    #[inline]
-    fn next_element_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, DecodeError> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        self.left -= 1;
-        self.decoder.element(seed).map(Some)
-    }
-
-    #[inline]
-    fn size_hint(&self) -> Option<usize> {
-        // All that is announced was checked to be no more than the message has bytes.
-        Some(self.left as usize)
-    }
-}
-
-impl<'de> MapAccess<'de> for &mut Elements<'_, 'de> {
-    type Error = DecodeError;
-
-    #[inline]
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, DecodeError> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        self.left -= 1;
-        self.decoder.element(seed).map(Some)
-    }
-
-    #[inline]
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, DecodeError> {
-        self.decoder.element(seed)
-    }
-
-    #[inline]
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.left as usize)
-    }
-}
-
-/// The bytes of a `bin`, one by one.
-struct ByteElements<'de>(slice::Iter<'de, u8>);
-
-impl<'de> SeqAccess<'de> for &mut ByteElements<'de> {
-    type Error = DecodeError;
-
-    #[inline]
-    fn next_element_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, DecodeError> {
-        match self.0.next() {
-            Some(byte) => seed.deserialize(byte.into_deserializer()).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    #[inline]
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.0.len())
     }
 }

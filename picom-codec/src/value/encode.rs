@@ -103,6 +103,16 @@ fn copy(encoded: &[u8]) -> Bytes {
     bytes
 }
 
+/// Appends the encoding of `value`, structs as maps, to `out`: for values that go one behind the other.
+///
+/// # Errors
+///
+/// As [`encode`]; a part of the value may then have been appended.
+#[inline]
+pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    value.serialize(&mut Encoder::new(out, Encoding::Maps))
+}
+
 /// The encoding of nil, which stands for no value. Costs nothing.
 pub const fn nil() -> Bytes {
     Bytes::from_static(&[0xc0])

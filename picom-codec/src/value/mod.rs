@@ -37,6 +37,7 @@ mod compound;
 mod decode;
 mod decode_error;
 mod deserializer;
+mod elements;
 mod encode;
 mod ext;
 mod narrow;
@@ -45,9 +46,10 @@ mod token;
 mod variant;
 
 pub use blob::Blob;
+pub(crate) use decode::decode_prefix;
 pub use decode::{decode, decode_slice};
 pub use decode_error::{DecodeError, DecodeFault};
-pub use encode::{EncodeError, Encoding, encode, encode_with, nil};
+pub use encode::{EncodeError, Encoding, encode, encode_into, encode_with, nil};
 
 /// The name by which `rmpv` marks an ext to serde.
 pub(crate) const EXT: &str = rmpv::MSGPACK_EXT_STRUCT_NAME;

@@ -34,9 +34,9 @@ impl<'o> Encoder<'o> {
         match value {
             0..=0x7f => self.out.push(value as u8),
             0x80..=0xff => self.out.extend_from_slice(&[0xcc, value as u8]),
-            0x100..=0xffff => self.marked(0xcd, (value as u16).to_be_bytes()),
-            0x1_0000..=0xffff_ffff => self.marked(0xce, (value as u32).to_be_bytes()),
-            _ => self.marked(0xcf, value.to_be_bytes()),
+            0x100..=0xffff => self.two(0xcd, value as u16),
+            0x1_0000..=0xffff_ffff => self.four(0xce, value as u32),
+            _ => self.eight(0xcf, value),
         }
     }
 
@@ -46,16 +46,37 @@ impl<'o> Encoder<'o> {
             0.. => self.uint(value as u64),
             -32..0 => self.out.push(value as u8),
             -0x80..-32 => self.out.extend_from_slice(&[0xd0, value as u8]),
-            -0x8000..-0x80 => self.marked(0xd1, (value as i16).to_be_bytes()),
-            -0x8000_0000..-0x8000 => self.marked(0xd2, (value as i32).to_be_bytes()),
-            _ => self.marked(0xd3, value.to_be_bytes()),
+            -0x8000..-0x80 => self.two(0xd1, value as u16),
+            -0x8000_0000..-0x8000 => self.four(0xd2, value as u32),
+            _ => self.eight(0xd3, value as u64),
         }
     }
 
+    fn two(&mut self, marker: u8, value: u16) {
+        let [a, b] = value.to_be_bytes();
+        self.out.extend_from_slice(&[marker, a, b]);
+    }
+
+    fn four(&mut self, marker: u8, value: u32) {
+        let [a, b, c, d] = value.to_be_bytes();
+        self.out.extend_from_slice(&[marker, a, b, c, d]);
+    }
+
     #[inline]
-    fn marked<const N: usize>(&mut self, marker: u8, bytes: [u8; N]) {
-        self.out.push(marker);
-        self.out.extend_from_slice(&bytes);
+    fn eight(&mut self, marker: u8, value: u64) {
+        let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
+        self.out.extend_from_slice(&[marker, a, b, c, d, e, f, g, h]);
+    }
+
+    /// The name of a field: a constant, so that this comes down to one write of a known length where it is inlined.
+    #[inline(always)]
+    pub(super) fn name(&mut self, name: &'static str) -> Result<(), EncodeError> {
+        if name.len() > 31 {
+            return self.text(name);
+        }
+        self.out.push(0xa0 | name.len() as u8);
+        self.out.extend_from_slice(name.as_bytes());
+        Ok(())
     }
 
     #[inline]
@@ -63,8 +84,8 @@ impl<'o> Encoder<'o> {
         match length(text.len())? {
             len @ 0..=31 => self.out.push(0xa0 | len as u8),
             len @ 32..=0xff => self.out.extend_from_slice(&[0xd9, len as u8]),
-            len @ 0x100..=0xffff => self.marked(0xda, (len as u16).to_be_bytes()),
-            len => self.marked(0xdb, len.to_be_bytes()),
+            len @ 0x100..=0xffff => self.two(0xda, len as u16),
+            len => self.four(0xdb, len),
         }
         self.out.extend_from_slice(text.as_bytes());
         Ok(())
@@ -73,8 +94,8 @@ impl<'o> Encoder<'o> {
     pub(super) fn bin(&mut self, len: u32) {
         match len {
             0..=0xff => self.out.extend_from_slice(&[0xc4, len as u8]),
-            0x100..=0xffff => self.marked(0xc5, (len as u16).to_be_bytes()),
-            _ => self.marked(0xc6, len.to_be_bytes()),
+            0x100..=0xffff => self.two(0xc5, len as u16),
+            _ => self.four(0xc6, len),
         }
     }
 
@@ -82,8 +103,8 @@ impl<'o> Encoder<'o> {
     pub(super) fn array(&mut self, len: u32) {
         match len {
             0..=15 => self.out.push(0x90 | len as u8),
-            16..=0xffff => self.marked(0xdc, (len as u16).to_be_bytes()),
-            _ => self.marked(0xdd, len.to_be_bytes()),
+            16..=0xffff => self.two(0xdc, len as u16),
+            _ => self.four(0xdd, len),
         }
     }
 
@@ -91,8 +112,8 @@ impl<'o> Encoder<'o> {
     pub(super) fn map(&mut self, len: u32) {
         match len {
             0..=15 => self.out.push(0x80 | len as u8),
-            16..=0xffff => self.marked(0xde, (len as u16).to_be_bytes()),
-            _ => self.marked(0xdf, len.to_be_bytes()),
+            16..=0xffff => self.two(0xde, len as u16),
+            _ => self.four(0xdf, len),
         }
     }
 
@@ -181,18 +202,21 @@ impl<'a, 'o> Serializer for &'a mut Encoder<'o> {
         self.serialize_bytes(&value.to_be_bytes())
     }
 
+    #[inline]
     fn serialize_bool(self, value: bool) -> Result<(), EncodeError> {
         self.out.push(if value { 0xc3 } else { 0xc2 });
         Ok(())
     }
 
+    #[inline]
     fn serialize_f32(self, value: f32) -> Result<(), EncodeError> {
-        self.marked(0xca, value.to_be_bytes());
+        self.four(0xca, value.to_bits());
         Ok(())
     }
 
+    #[inline]
     fn serialize_f64(self, value: f64) -> Result<(), EncodeError> {
-        self.marked(0xcb, value.to_be_bytes());
+        self.eight(0xcb, value.to_bits());
         Ok(())
     }
 
@@ -205,12 +229,14 @@ impl<'a, 'o> Serializer for &'a mut Encoder<'o> {
         self.text(value)
     }
 
+    #[inline]
     fn serialize_bytes(self, value: &[u8]) -> Result<(), EncodeError> {
         self.bin(length(value.len())?);
         self.out.extend_from_slice(value);
         Ok(())
     }
 
+    #[inline]
     fn serialize_none(self) -> Result<(), EncodeError> {
         self.serialize_unit()
     }
@@ -220,6 +246,7 @@ impl<'a, 'o> Serializer for &'a mut Encoder<'o> {
         self.nested(value)
     }
 
+    #[inline]
     fn serialize_unit(self) -> Result<(), EncodeError> {
         self.out.push(0xc0);
         Ok(())

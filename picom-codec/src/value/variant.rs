@@ -79,9 +79,9 @@ impl<'de> VariantAccess<'de> for DataVariant<'_, 'de> {
 
     fn struct_variant<V: Visitor<'de>>(
         self,
-        _fields: &'static [&'static str],
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        self.0.fields(visitor)
+        self.0.fields(fields, visitor)
     }
 }

@@ -4,8 +4,8 @@
 use super::endpoint::{Endpoint, InFlight};
 use super::service::{Service, now};
 use bytes::Bytes;
-use picom_codec::Code;
-use picom_transport::{RecvHalf, SendHalf, StreamError};
+use picom_codec::{Code, ItemsError};
+use picom_transport::{Delivery, RecvHalf, SendHalf, StreamError};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -62,6 +62,27 @@ impl Flight {
     /// The next message of the reply, its end, or why there is none.
     pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
         let received = ready!(self.recv.poll_recv(cx));
+        self.settle(&received);
+        Poll::Ready(received)
+    }
+
+    /// The same, but messages that came in one frame come together.
+    pub(crate) fn poll_delivery(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Delivery>, StreamError>> {
+        let received = ready!(self.recv.poll_delivery(cx));
+        self.settle(&received);
+        Poll::Ready(received)
+    }
+
+    /// The messages that came together are malformed: the stream ends with that.
+    pub(crate) fn bad_items(&mut self, error: ItemsError) -> StreamError {
+        self.recv.bad_items(error)
+    }
+
+    /// Tells the endpoint how it went, when the first of the reply is there.
+    fn settle<T>(&mut self, received: &Result<Option<T>, StreamError>) {
         if !self.settled {
             self.settled = true;
             let endpoint = self.load.endpoint();
@@ -80,7 +101,6 @@ impl Flight {
                 Sign::None => self.settled = false,
             }
         }
-        Poll::Ready(received)
     }
 }
 

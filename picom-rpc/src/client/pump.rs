@@ -1,11 +1,13 @@
 //! Sends the stream that a caller gave as input, behind the arguments. The stream is not polled before the call was
 //! opened. What was sent is remembered for a while, so that an attempt that did not run can be made again elsewhere.
 
+use crate::packing::{self, Stop, Stretch};
 use bytes::Bytes;
 use futures_core::Stream;
-use picom_codec::{EncodeError, value};
-use picom_transport::{SendError, SendHalf};
+use picom_codec::EncodeError;
+use picom_transport::{Pack, SendError, SendHalf};
 use serde::Serialize;
+use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,16 +16,16 @@ use std::task::{Context, Poll, ready};
 /// Past it the call is bound to its instance.
 const REMEMBERED: usize = 64 * 1024;
 
-type Encoded = Pin<Box<dyn Stream<Item = Result<Bytes, EncodeError>> + Send>>;
-
 /// See the module.
 pub(crate) struct Pump {
-    input: Encoded,
+    input: Pin<Box<dyn Input>>,
     /// What came out of the input so far, for another attempt. `None`: too much to remember.
-    sent: Option<Vec<Bytes>>,
+    sent: Option<Vec<Sent>>,
     sent_bytes: usize,
     /// How many of those this attempt has sent.
     position: usize,
+    /// What came out of the input last, and has not been sent.
+    next: Option<Bytes>,
     /// The input has ended.
     dry: bool,
     /// This attempt has nothing more to do.
@@ -37,6 +39,23 @@ pub(crate) enum PumpError {
     Send(SendError),
 }
 
+/// Input as it was sent.
+enum Sent {
+    /// One message.
+    One(Bytes),
+    /// Small ones together.
+    Together(Pack),
+}
+
+impl Sent {
+    fn send(&self, half: &mut SendHalf) -> Result<(), SendError> {
+        match self {
+            Sent::One(message) => half.start_send(message.clone()),
+            Sent::Together(pack) => half.send_pack(&mut pack.clone()).map(drop),
+        }
+    }
+}
+
 impl Pump {
     pub(crate) fn new<S>(input: S) -> Self
     where
@@ -44,12 +63,11 @@ impl Pump {
         S::Item: Serialize,
     {
         Pump {
-            input: Box::pin(Encode {
-                input: Box::pin(input),
-            }),
+            input: Box::pin(Items(Box::pin(input))),
             sent: Some(Vec::new()),
             sent_bytes: 0,
             position: 0,
+            next: None,
             dry: false,
             finished: false,
         }
@@ -76,67 +94,95 @@ impl Pump {
         if self.finished {
             return Poll::Ready(Ok(()));
         }
+        let mut stretch = Stretch::default();
         while let Some(open) = half {
-            let remembered = self
-                .sent
-                .as_ref()
-                .and_then(|sent| sent.get(self.position))
-                .cloned();
-            if remembered.is_none() && self.dry {
+            if self.is_through() {
                 if let Some(half) = half.take() {
                     // An end that comes too late is told by the reply.
                     let _ = half.finish();
                 }
                 break;
             }
-            match ready!(open.poll_ready(cx)) {
-                Ok(()) => {}
-                Err(SendError::TooLarge { size, limit }) => {
-                    return self.fail(SendError::TooLarge { size, limit });
-                }
-                Err(_) => break,
-            }
-            let message = match remembered {
-                Some(message) => message,
-                None => match ready!(self.input.as_mut().poll_next(cx)) {
-                    Some(Ok(message)) => self.remember(message),
-                    Some(Err(error)) => {
-                        self.finished = true;
-                        return Poll::Ready(Err(PumpError::Encode(error)));
-                    }
-                    None => {
-                        self.dry = true;
-                        continue;
-                    }
-                },
+            let room = match ready!(open.poll_room(cx)) {
+                Ok(room) => room,
+                Err(error) => return self.ended(error),
             };
-            self.position += 1;
-            match open.start_send(message) {
-                Ok(()) => {}
-                Err(error @ (SendError::TooLarge { .. } | SendError::Unreadable(_))) => {
-                    return self.fail(error);
-                }
-                Err(_) => break,
+            if let Err(error) = ready!(self.send(open, room, &mut stretch, cx)) {
+                return match error {
+                    PumpError::Send(error) => self.ended(error),
+                    PumpError::Encode(_) => {
+                        self.finished = true;
+                        Poll::Ready(Err(error))
+                    }
+                };
             }
         }
         self.finished = true;
         Poll::Ready(Ok(()))
     }
 
-    fn fail(&mut self, error: SendError) -> Poll<Result<(), PumpError>> {
-        self.finished = true;
-        Poll::Ready(Err(PumpError::Send(error)))
+    /// Everything has been sent on this attempt.
+    fn is_through(&self) -> bool {
+        let again = self.sent.as_ref().map_or(0, Vec::len);
+        self.dry && self.next.is_none() && self.position >= again
     }
 
-    fn remember(&mut self, message: Bytes) -> Bytes {
-        self.sent_bytes = self.sent_bytes.saturating_add(message.len());
+    /// Sends what comes next: what earlier attempts have sent, then what is ready of the input.
+    fn send(
+        &mut self,
+        half: &mut SendHalf,
+        room: usize,
+        stretch: &mut Stretch,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), PumpError>> {
+        if let Some(again) = self.sent.as_ref().and_then(|sent| sent.get(self.position)) {
+            self.position += 1;
+            return Poll::Ready(again.send(half).map_err(PumpError::Send));
+        }
+        if let Some(message) = self.next.take() {
+            self.remember(message.len(), || Sent::One(message.clone()));
+            return Poll::Ready(half.start_send(message).map_err(PumpError::Send));
+        }
+        if self.dry {
+            return Poll::Ready(Ok(()));
+        }
+        packing::with_pack(|pack| {
+            let stop = self.input.as_mut().fill(pack, room, stretch, cx);
+            if !pack.is_empty() {
+                self.remember(pack.len(), || Sent::Together(pack.clone()));
+                half.send_pack(pack).map_err(PumpError::Send)?;
+            }
+            match stop {
+                Stop::Full => {}
+                Stop::Waiting | Stop::Tired => return Poll::Pending,
+                Stop::Ended => self.dry = true,
+                Stop::Large(message) => self.next = Some(message),
+                Stop::Encode(error) => return Poll::Ready(Err(PumpError::Encode(error))),
+                Stop::Failed(never) => match never {},
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    /// Nothing can be sent any more. Only what this side is to blame for is an error: the reply tells the rest.
+    fn ended(&mut self, error: SendError) -> Poll<Result<(), PumpError>> {
+        self.finished = true;
+        Poll::Ready(match error {
+            SendError::TooLarge { .. } | SendError::Unreadable(_) => Err(PumpError::Send(error)),
+            _ => Ok(()),
+        })
+    }
+
+    /// Keeps what is about to be sent, if there is room for it.
+    fn remember(&mut self, bytes: usize, sent: impl FnOnce() -> Sent) {
+        self.position += 1;
+        self.sent_bytes = self.sent_bytes.saturating_add(bytes);
         if self.sent_bytes > REMEMBERED {
             self.sent = None;
         }
-        if let Some(sent) = &mut self.sent {
-            sent.push(message.clone());
+        if let Some(remembered) = &mut self.sent {
+            remembered.push(sent());
         }
-        message
     }
 }
 
@@ -149,19 +195,32 @@ impl fmt::Debug for Pump {
     }
 }
 
-struct Encode<S> {
-    input: Pin<Box<S>>,
+/// Input of whatever type.
+trait Input: Send {
+    /// Packs what is ready.
+    fn fill(
+        self: Pin<&mut Self>,
+        pack: &mut Pack,
+        most: usize,
+        stretch: &mut Stretch,
+        cx: &mut Context<'_>,
+    ) -> Stop<Infallible>;
 }
 
-impl<S> Stream for Encode<S>
+struct Items<S>(Pin<Box<S>>);
+
+impl<S> Input for Items<S>
 where
-    S: Stream,
+    S: Stream + Send,
     S::Item: Serialize,
 {
-    type Item = Result<Bytes, EncodeError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let item = ready!(self.input.as_mut().poll_next(cx));
-        Poll::Ready(item.map(|item| value::encode(&item)))
+    fn fill(
+        mut self: Pin<&mut Self>,
+        pack: &mut Pack,
+        most: usize,
+        stretch: &mut Stretch,
+        cx: &mut Context<'_>,
+    ) -> Stop<Infallible> {
+        packing::fill(self.0.as_mut(), pack, most, stretch, Ok, cx)
     }
 }

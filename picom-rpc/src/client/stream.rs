@@ -9,8 +9,9 @@ use crate::failure::CallFailure;
 use crate::incoming::In;
 use crate::message::{Receive, Transmit};
 use crate::outgoing::Out;
-use bytes::Bytes;
 use futures_core::Stream;
+use picom_codec::ItemsError;
+use picom_transport::Delivery;
 use serde::Serialize;
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
@@ -153,21 +154,43 @@ impl Reception {
         &self.flight.endpoint().target.authority
     }
 
-    pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, CallError>> {
+    /// Sends what can be sent of the input. An error of it is one of the call.
+    #[inline]
+    pub(crate) fn pump(&mut self, cx: &mut Context<'_>) -> Result<(), CallError> {
+        match &mut self.input {
+            None => Ok(()),
+            Some(_) => self.pump_input(cx),
+        }
+    }
+
+    fn pump_input(&mut self, cx: &mut Context<'_>) -> Result<(), CallError> {
         if let Some(input) = &mut self.input
             && let Poll::Ready(pumped) = input.poll(&mut self.flight.send, cx)
         {
             self.input = None;
-            match pumped {
-                Ok(()) => {}
-                Err(PumpError::Encode(error)) => {
-                    return Poll::Ready(Err(self.error(CallFailure::Encode(error))));
-                }
-                Err(PumpError::Send(error)) => return Poll::Ready(Err(self.error(CallFailure::Send(error)))),
-            }
+            pumped.map_err(|error| {
+                self.error(match error {
+                    PumpError::Encode(error) => CallFailure::Encode(error),
+                    PumpError::Send(error) => CallFailure::Send(error),
+                })
+            })?;
         }
-        let received = ready!(self.flight.poll_message(cx));
+        Ok(())
+    }
+
+    /// What came next of the reply. To be asked behind [`pump`](Self::pump).
+    pub(crate) fn poll_delivery(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Delivery>, CallError>> {
+        let received = ready!(self.flight.poll_delivery(cx));
         Poll::Ready(received.map_err(|error| self.error(failure_of(error))))
+    }
+
+    /// The messages that came together are malformed.
+    pub(crate) fn bad_items(&mut self, error: ItemsError) -> CallError {
+        let error = self.flight.bad_items(error);
+        self.error(failure_of(error))
     }
 
     pub(crate) fn error(&self, failure: CallFailure) -> CallError {

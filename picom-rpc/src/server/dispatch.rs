@@ -9,7 +9,7 @@ use crate::deadline;
 use crate::fault::Fault;
 use bytes::Bytes;
 use picom_codec::{Code, Limits};
-use picom_transport::{EndWatch, Ending, Incoming, RecvHalf, SendError, SendHalf, StreamHandler, Turn};
+use picom_transport::{Ending, Incoming, RecvHalf, SendError, SendHalf, StreamHandler, Turn};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -73,10 +73,10 @@ impl StreamHandler for Dispatch {
         }
         count(&desk.counters.started);
         let (call, args) = Call::new(incoming);
+        let span = tracing::debug_span!("call", method = %call.method, peer = %call.peer.address);
         let mut running = Running {
             stage: Stage::New(args),
-            watch: None,
-            span: tracing::debug_span!("call", method = %call.method, peer = %call.peer.address),
+            span: (!span.is_disabled()).then(|| Box::new(span)),
             call: Some(call),
         };
         // Most handlers are done at their first poll, and a task for each would cost more than they do. What a waker of no
@@ -97,9 +97,8 @@ struct Running {
     stage: Stage,
     /// Lent to the context while the handler is polled.
     call: Option<Arc<Call>>,
-    /// Tells of the end of the call, once its handler has been pending on a task of its own.
-    watch: Option<EndWatch>,
-    span: Span,
+    /// None when nobody listens.
+    span: Option<Box<Span>>,
 }
 
 enum Stage {
@@ -117,9 +116,8 @@ impl Running {
         handler: Option<&Arc<dyn Handler>>,
         cx: &mut task::Context<'_>,
     ) -> bool {
-        // A span that nobody listens to is not worth two handles of it.
-        let span = (!self.span.is_disabled()).then(|| self.span.clone());
-        let _entered = span.as_ref().map(Span::enter);
+        let span = self.span.clone();
+        let _entered = span.as_deref().map(Span::enter);
         match self.poll_answer(desk, handler, cx) {
             Poll::Ready(outcome) => {
                 self.finish(outcome);
@@ -242,18 +240,12 @@ impl Future for Task {
         if running.poll_once(desk, None, cx) {
             return Poll::Ready(());
         }
-        if running.watch.is_none() {
-            running.watch = running.call.as_deref().map(Call::watch_end);
-        }
-        if running
-            .watch
-            .as_ref()
-            .is_none_or(|watch| watch.poll_ended(cx).is_pending())
-        {
-            return Poll::Pending;
+        match &running.call {
+            Some(call) if call.poll_cut(cx).is_ready() => {}
+            _ => return Poll::Pending,
         }
         count(&desk.counters.cancelled);
-        tracing::debug!(parent: &running.span, "the call ended before its handler was done");
+        tracing::debug!(method = %running.method(), "the call ended before its handler was done");
         running.drop_stage(desk);
         running.release();
         Poll::Ready(())

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use picom_codec::{Code, Limits, value};
 use std::fmt;
-use std::future::{Future, poll_fn, ready};
+use std::future::{Future, ready};
 use std::marker::PhantomData;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -121,10 +121,8 @@ where
                 let work = (self.work)(args);
                 Box::pin(async move {
                     let output = exchange.output::<T>();
-                    let mut items = pin!(work.await?);
-                    while let Some(item) = poll_fn(|cx| items.as_mut().poll_next(cx)).await {
-                        output.send(item?).await?;
-                    }
+                    let items = pin!(work.await?);
+                    output.forward(items, |item| item).await?;
                     Ok(None)
                 })
             }

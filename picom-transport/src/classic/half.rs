@@ -2,31 +2,49 @@
 
 use super::shared::{Shared, register};
 use crate::conn::Ending;
-use crate::proto::{FaultReply, SendError, StreamError};
+use crate::proto::{FaultReply, Pack, SendError, StreamError};
 use bytes::Bytes;
 use picom_codec::Code;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 pub(crate) struct ClassicSend(Arc<Shared>);
 
 pub(crate) struct ClassicRecv(Arc<Shared>);
 
-#[derive(Clone)]
-pub(crate) struct ClassicWatch(Weak<Shared>);
-
 pub(super) fn halves(shared: &Arc<Shared>) -> (ClassicSend, ClassicRecv) {
     (ClassicSend(shared.clone()), ClassicRecv(shared.clone()))
 }
 
 impl ClassicSend {
-    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        let (ready, _replaced) = self.0.with(|state| match state.machine.can_send() {
-            Ok(true) => (Poll::Ready(Ok(())), None),
-            Ok(false) => register(&mut state.send, cx.waker()),
-            Err(error) => (Poll::Ready(Err(error)), None),
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<usize, SendError>> {
+        let (ready, _replaced) = self.0.with(|state| match state.machine.room() {
+            Ok(0) => register(&mut state.send, cx.waker()),
+            room => (Poll::Ready(room), None),
         });
         ready
+    }
+
+    pub(crate) fn room(&self) -> Result<usize, SendError> {
+        self.0.with(|state| state.machine.room())
+    }
+
+    /// A frame for each message, until the first that cannot be sent.
+    pub(crate) fn send_pack(&self, pack: &Pack) -> Result<usize, SendError> {
+        self.0.with(|state| {
+            for message in pack.messages() {
+                state.machine.send(&message)?;
+            }
+            state.machine.room()
+        })
+    }
+
+    /// The same if there is room.
+    pub(crate) fn try_send_pack(&self, pack: &Pack) -> Result<bool, SendError> {
+        if self.room()? == 0 {
+            return Ok(false);
+        }
+        self.send_pack(pack).map(|_| true)
     }
 
     pub(crate) fn start_send(&self, message: &Bytes) -> Result<(), SendError> {
@@ -77,8 +95,8 @@ impl Drop for ClassicSend {
 }
 
 impl ClassicRecv {
-    pub(crate) fn watch_end(&self) -> ClassicWatch {
-        ClassicWatch(Arc::downgrade(&self.0))
+    pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        poll_ended(&self.0, cx)
     }
 
     pub(crate) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
@@ -100,15 +118,6 @@ impl Drop for ClassicRecv {
             state.machine.release_recv();
             state.recv.take()
         });
-    }
-}
-
-impl ClassicWatch {
-    pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
-        match self.0.upgrade() {
-            Some(shared) => poll_ended(&shared, cx),
-            None => Poll::Pending,
-        }
     }
 }
 

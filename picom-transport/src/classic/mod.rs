@@ -9,7 +9,7 @@ mod room;
 mod shared;
 
 pub(crate) use driver::Served;
-pub(crate) use half::{ClassicRecv, ClassicSend, ClassicWatch};
+pub(crate) use half::{ClassicRecv, ClassicSend};
 pub use outgoing::ClassicConnection;
 pub(crate) use outgoing::Unused;
 pub(crate) use room::HeaderBudget;

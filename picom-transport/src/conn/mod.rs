@@ -13,6 +13,6 @@ mod wakers;
 pub use connection::{Connection, ConnectionStats, HandshakeError, Request};
 pub use incoming::{Incoming, StreamHandler, Turn};
 pub use recv::RecvHalf;
-pub use send::{EndWatch, Ending, SendHalf};
+pub use send::{Ending, SendHalf};
 pub use shared::PeerInfo;
 pub(crate) use vacancy::Vacancy;

@@ -1,16 +1,16 @@
 //! The receiving half of a stream.
 
-use super::send::EndWatch;
+use super::send::poll_ended;
 use super::shared::Shared;
 use super::wakers::register;
 use crate::classic::ClassicRecv;
 use crate::proto::{Delivery, Key, Received, StreamError};
 use bytes::Bytes;
-use picom_codec::{Code, Items};
+use picom_codec::{Code, Items, ItemsError};
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 /// Receives the messages of a stream, in order, and grants the peer credit for more as they are taken.
 ///
@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 pub struct RecvHalf {
     line: Line,
     /// The rest of a frame of packed messages; at most one frame is held here beyond the window.
-    items: Option<Items>,
+    items: Option<Box<Items>>,
     failed: Option<StreamError>,
     /// Behind what is here, the peer's half has ended.
     last: bool,
@@ -57,11 +57,12 @@ impl RecvHalf {
         self.released = true;
     }
 
-    /// Watches for the end of the stream: see [`SendHalf::poll_ended`](super::SendHalf::poll_ended).
-    pub fn watch_end(&self) -> EndWatch {
+    /// Ready when there is no point in going on, as [`SendHalf::poll_ended`](super::SendHalf::poll_ended) says; one task at a
+    /// time can wait for the end of a stream.
+    pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
         match &self.line {
-            Line::Native { shared, key } => EndWatch::new(shared, *key),
-            Line::Classic(half) => EndWatch::classic(half.watch_end()),
+            Line::Native { shared, key } => poll_ended(shared, *key, cx),
+            Line::Classic(half) => half.poll_ended(cx),
         }
     }
 
@@ -79,55 +80,69 @@ impl RecvHalf {
 
     /// As [`recv`](Self::recv).
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
+        loop {
+            let mut items = match ready!(self.poll_delivery(cx))? {
+                Some(Delivery::One(message)) => return Poll::Ready(Ok(Some(message))),
+                Some(Delivery::Many(items)) => items,
+                None => return Poll::Ready(Ok(None)),
+            };
+            match items.next() {
+                Some(Ok(message)) => {
+                    self.items = Some(items);
+                    return Poll::Ready(Ok(Some(message)));
+                }
+                Some(Err(error)) => return Poll::Ready(Err(self.bad_items(error))),
+                None => {}
+            }
+        }
+    }
+
+    /// As [`recv`](Self::recv), but messages that came in one frame come together, to be taken apart by the reader. Who
+    /// finds them malformed says so by [`bad_items`](Self::bad_items).
+    pub fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Delivery>, StreamError>> {
         let (shared, key) = match &self.line {
             Line::Native { shared, key } => (shared, *key),
-            Line::Classic(half) => return half.poll_recv(cx),
+            Line::Classic(half) => return half.poll_recv(cx).map_ok(|message| message.map(Delivery::One)),
         };
-        loop {
-            if let Some(error) = &self.failed {
-                return Poll::Ready(Err(error.clone()));
-            }
-            if let Some(items) = &mut self.items {
-                match items.next() {
-                    Some(Ok(message)) => return Poll::Ready(Ok(Some(message))),
-                    Some(Err(error)) => {
-                        shared.with(|state| state.mux.reset(key, Code::BAD_MESSAGE));
-                        self.failed = Some(StreamError::BadItems(Arc::new(error)));
-                        self.items = None;
-                        continue;
-                    }
-                    None => self.items = None,
-                }
-            }
-            if self.last {
-                return Poll::Ready(Ok(None));
-            }
-            let (received, _replaced) = shared.with(|state| match state.mux.read(key) {
-                Received::Pending => (Received::Pending, register(&mut state.wakers(key).recv, cx)),
-                Received::Delivery { delivery, last: true } => {
-                    // Nothing more will be asked for: the half is let go of under the same lock.
-                    state.mux.release_recv(key);
-                    (Received::Delivery { delivery, last: true }, None)
-                }
-                received => (received, None),
-            });
-            return Poll::Ready(match received {
-                Received::Pending => return Poll::Pending,
-                Received::Delivery { delivery, last } => {
-                    self.last = last;
-                    self.released = last;
-                    match delivery {
-                        Delivery::One(message) => Ok(Some(message)),
-                        Delivery::Many(items) => {
-                            self.items = Some(items);
-                            continue;
-                        }
-                    }
-                }
-                Received::End => Ok(None),
-                Received::Failed(error) => Err(error),
-            });
+        if let Some(error) = &self.failed {
+            return Poll::Ready(Err(error.clone()));
         }
+        if let Some(items) = self.items.take() {
+            return Poll::Ready(Ok(Some(Delivery::Many(items))));
+        }
+        if self.last {
+            return Poll::Ready(Ok(None));
+        }
+        let (received, _replaced) = shared.with(|state| match state.mux.read(key) {
+            Received::Pending => (Received::Pending, register(&mut state.wakers(key).recv, cx)),
+            Received::Delivery { delivery, last: true } => {
+                // Nothing more will be asked for: the half is let go of under the same lock.
+                state.mux.release_recv(key);
+                (Received::Delivery { delivery, last: true }, None)
+            }
+            received => (received, None),
+        });
+        Poll::Ready(match received {
+            Received::Pending => return Poll::Pending,
+            Received::Delivery { delivery, last } => {
+                self.last = last;
+                self.released = last;
+                Ok(Some(delivery))
+            }
+            Received::End => Ok(None),
+            Received::Failed(error) => Err(error),
+        })
+    }
+
+    /// The messages of a frame are not what the frame said: resets the stream, and gives the error that it ended with.
+    pub fn bad_items(&mut self, error: ItemsError) -> StreamError {
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.reset(*key, Code::BAD_MESSAGE)),
+            Line::Classic(half) => half.reset(Code::BAD_MESSAGE),
+        }
+        let error = StreamError::BadItems(Arc::new(error));
+        self.failed = Some(error.clone());
+        error
     }
 
     /// Wants no more, and says why. The other half is not concerned.

@@ -3,8 +3,8 @@
 use super::recv::RecvHalf;
 use super::shared::Shared;
 use super::wakers::register;
-use crate::classic::{ClassicSend, ClassicWatch};
-use crate::proto::{FaultReply, Key, SendError, StreamError};
+use crate::classic::ClassicSend;
+use crate::proto::{FaultReply, Key, Pack, SendError, StreamError};
 use bytes::Bytes;
 use picom_codec::Code;
 use std::fmt;
@@ -60,16 +60,71 @@ impl SendHalf {
 
     /// Waits for room, as [`send`](Self::send) does.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.poll_room(cx).map_ok(drop)
+    }
+
+    /// Waits for room, as [`send`](Self::send) does, and says how much there is: what may be sent in bytes before it has
+    /// to be asked for again. The last message may be over.
+    pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, SendError>> {
         let (shared, key) = match &self.line {
             Line::Native { shared, key } => (shared, *key),
-            Line::Classic(half) => return half.poll_ready(cx),
+            Line::Classic(half) => return half.poll_room(cx),
         };
-        let (ready, _replaced) = shared.with(|state| match state.mux.can_send(key) {
-            Ok(true) => (Poll::Ready(Ok(())), None),
-            Ok(false) => (Poll::Pending, register(&mut state.wakers(key).send, cx)),
-            Err(error) => (Poll::Ready(Err(error)), None),
+        let (ready, _replaced) = shared.with(|state| match state.mux.room(key) {
+            Ok(0) => (Poll::Pending, register(&mut state.wakers(key).send, cx)),
+            room => (Poll::Ready(room), None),
         });
         ready
+    }
+
+    /// How much room there is now.
+    ///
+    /// # Errors
+    ///
+    /// When the peer wants no more or the stream has ended.
+    pub fn room(&self) -> Result<usize, SendError> {
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.room(*key)),
+            Line::Classic(half) => half.room(),
+        }
+    }
+
+    /// Sends the messages of a pack, which is empty then, without waiting for room, and says how much room is left.
+    ///
+    /// # Errors
+    ///
+    /// When the peer wants no more or the stream has ended. The messages are then forgotten; so are those behind one that a
+    /// peer of the Node library could not read.
+    pub fn send_pack(&mut self, pack: &mut Pack) -> Result<usize, SendError> {
+        let sent = match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.send_pack(*key, pack)),
+            Line::Classic(half) => half.send_pack(pack),
+        };
+        pack.clear();
+        sent
+    }
+
+    /// Sends the messages of a pack, which is empty then, if there is room; otherwise they stay and the answer is
+    /// `false`.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_pack`](Self::send_pack).
+    pub fn try_send_pack(&mut self, pack: &mut Pack) -> Result<bool, SendError> {
+        let sent = match &self.line {
+            Line::Native { shared, key } => shared.with(|state| {
+                if state.mux.can_send(*key)? {
+                    state.mux.send_pack(*key, pack)?;
+                    return Ok(true);
+                }
+                Ok(false)
+            }),
+            Line::Classic(half) => half.try_send_pack(pack),
+        };
+        if !matches!(sent, Ok(false)) {
+            pack.clear();
+        }
+        sent
     }
 
     /// Sends without waiting for room. Memory is bounded only for those who ask [`poll_ready`](Self::poll_ready) first.
@@ -179,10 +234,10 @@ impl SendHalf {
 
 impl Drop for SendHalf {
     fn drop(&mut self) {
-        // A classic half has a drop of its own.
         if self.released {
             return;
         }
+        // A classic half has a drop of its own.
         if let Line::Native { shared, key } = &self.line {
             let _wakers = shared.with(|state| {
                 state.mux.release_send(*key);
@@ -193,7 +248,7 @@ impl Drop for SendHalf {
     }
 }
 
-fn poll_ended(shared: &Shared, key: Key, cx: &mut Context<'_>) -> Poll<StreamError> {
+pub(super) fn poll_ended(shared: &Shared, key: Key, cx: &mut Context<'_>) -> Poll<StreamError> {
     let (ended, _replaced) = shared.with(|state| match state.mux.end_of(key) {
         Some(error) => (Poll::Ready(error), None),
         None => (Poll::Pending, register(&mut state.wakers(key).ended, cx)),
@@ -218,43 +273,4 @@ pub enum Ending {
     Reply(Option<Bytes>),
     /// With an error.
     Fault(FaultReply),
-}
-
-/// Tells when there is no point in going on with a stream, as [`SendHalf::poll_ended`] does, while the halves are in other
-/// hands. Does not keep the stream, nor the connection open. The default is for no stream: never ready.
-#[derive(Clone, Default)]
-pub struct EndWatch(Watched);
-
-#[derive(Clone, Default)]
-enum Watched {
-    #[default]
-    Nothing,
-    Native(Arc<Shared>, Key),
-    Classic(ClassicWatch),
-}
-
-impl EndWatch {
-    pub(super) fn new(shared: &Arc<Shared>, key: Key) -> Self {
-        EndWatch(Watched::Native(shared.clone(), key))
-    }
-
-    pub(super) fn classic(watch: ClassicWatch) -> Self {
-        EndWatch(Watched::Classic(watch))
-    }
-
-    /// As [`SendHalf::poll_ended`]; one task at a time can wait for the end of a stream. Pending for ever when the stream's
-    /// halves are gone.
-    pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
-        match &self.0 {
-            Watched::Native(shared, key) => poll_ended(shared, *key, cx),
-            Watched::Classic(watch) => watch.poll_ended(cx),
-            Watched::Nothing => Poll::Pending,
-        }
-    }
-}
-
-impl fmt::Debug for EndWatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EndWatch").finish_non_exhaustive()
-    }
 }

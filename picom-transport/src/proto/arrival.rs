@@ -59,7 +59,7 @@ impl Mux {
         self.arrived(
             key,
             charge(body.len()),
-            Delivery::Many(Items::new(count, body, self.config.scan)),
+            Delivery::Many(Box::new(Items::new(count, body, self.config.scan))),
         )
     }
 
@@ -75,7 +75,7 @@ impl Mux {
         if stream.stop_sent || !stream.recv_held {
             return Ok(());
         }
-        stream.inbox.push(Entry {
+        stream.inbox.push_back(Entry {
             delivery,
             charge: cost,
             reserved: 0,
@@ -185,7 +185,7 @@ impl Mux {
             self.release_budget(reserved);
             return;
         }
-        stream.inbox.push(Entry {
+        stream.inbox.push_back(Entry {
             delivery: Delivery::One(body),
             charge,
             reserved,

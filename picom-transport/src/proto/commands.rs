@@ -4,6 +4,7 @@ use super::error::{ConnectionError, FaultReply, OpenError, SendError, StreamErro
 use super::mux::{Mux, Phase, Received};
 use super::openings::Opening;
 use super::outbox::{Final, fit_fault};
+use super::pack::Pack;
 use super::stream::{Sending, Stream};
 use super::streams::Key;
 use bytes::Bytes;
@@ -111,6 +112,27 @@ impl Mux {
         Ok(())
     }
 
+    /// How many bytes more would be taken now: none until `Writable` tells.
+    pub fn room(&self, key: Key) -> Result<usize, SendError> {
+        self.can_send(key)?;
+        Ok(self.streams.get(key).map_or(0, |stream| stream.outbox.room()))
+    }
+
+    /// Puts the messages of a pack in line, and says how much room is left. Takes them also when there is none.
+    pub fn send_pack(&mut self, key: Key, pack: &Pack) -> Result<usize, SendError> {
+        self.can_send(key)?;
+        let room = match self.streams.get_mut(key) {
+            Some(stream) => {
+                // They are smaller than any limit that a peer may set (PROTOCOL §4.4).
+                stream.outbox.push_pack(pack);
+                stream.outbox.room()
+            }
+            None => 0,
+        };
+        self.schedule_output(key);
+        Ok(room)
+    }
+
     /// Ends our half behind what is in line, with a last message or without.
     pub fn finish(&mut self, key: Key, message: Option<Bytes>) -> Result<(), SendError> {
         match message {
@@ -144,7 +166,7 @@ impl Mux {
         let Some(stream) = self.streams.get_mut(key) else {
             return Received::End;
         };
-        if let Some(entry) = stream.inbox.pop() {
+        if let Some(entry) = stream.inbox.pop_front() {
             let last = stream.recv_ended && stream.fault.is_none() && stream.inbox.is_empty();
             let grant =
                 stream.recv_window.consume(entry.charge) && !stream.recv_ended && stream.failed.is_none();

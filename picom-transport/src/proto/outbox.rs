@@ -3,12 +3,12 @@
 
 use super::error::FaultReply;
 use super::handshake::PeerLimits;
-use bytes::{Bytes, BytesMut};
+use super::line::Line;
+use super::pack::{MOST_PACKED, Pack};
+use super::packed::Packed;
+use bytes::Bytes;
 use picom_codec::{Fault, Frame, StreamId};
-use std::collections::VecDeque;
 
-/// Messages up to this size are packed: above, a frame of their own costs little.
-const SMALL: usize = 4096;
 /// The most that is packed into one frame: beyond it a frame's head costs nothing, and a receiver could begin sooner.
 const PACK: usize = 32 * 1024;
 /// A stream takes messages while fewer bytes wait: what the driver stages at a time.
@@ -44,39 +44,7 @@ enum Outgoing {
         written: usize,
         in_parts: bool,
     },
-    Packed(Packed),
-}
-
-/// Small messages one behind the other.
-#[derive(Debug, Default)]
-struct Packed {
-    buffer: BytesMut,
-    /// Where each ends, counted from the first byte ever put in.
-    ends: VecDeque<usize>,
-    start: usize,
-}
-
-impl Packed {
-    fn push(&mut self, message: &[u8]) {
-        self.buffer.extend_from_slice(message);
-        self.ends.push_back(self.start + self.buffer.len());
-    }
-
-    /// Takes as many messages as fit `room` bytes, at least one, or none.
-    fn take(&mut self, room: usize) -> Option<(u32, Bytes)> {
-        let most = self.start + room;
-        let count = self
-            .ends
-            .iter()
-            .take(usize::from(u16::MAX))
-            .take_while(|end| **end <= most)
-            .count();
-        let end = *self.ends.get(count.checked_sub(1)?)?;
-        self.ends.drain(..count);
-        let length = end - self.start;
-        self.start = end;
-        Some((count as u32, self.buffer.split_to(length).freeze()))
-    }
+    Packed(Box<Packed>),
 }
 
 /// The next frame of a stream, if it may go.
@@ -93,8 +61,7 @@ pub(super) enum Next {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    first: Option<Outgoing>,
-    rest: VecDeque<Outgoing>,
+    line: Line<Outgoing>,
     bytes: usize,
     last: Option<Final>,
 }
@@ -104,60 +71,78 @@ impl Outbox {
         self.bytes < ROOM
     }
 
+    /// How many bytes more it takes before it is full.
+    pub(super) fn room(&self) -> usize {
+        ROOM.saturating_sub(self.bytes)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.first.is_none() && self.last.is_none()
+        self.line.is_empty() && self.last.is_none()
     }
 
     pub(super) fn push(&mut self, message: Bytes) {
         self.bytes += message.len();
-        if message.len() > SMALL {
-            return self.append(Outgoing::Message {
+        if message.len() > MOST_PACKED {
+            return self.line.push_back(Outgoing::Message {
                 body: message,
                 written: 0,
                 in_parts: false,
             });
         }
-        match self.rest.back_mut().or(self.first.as_mut()) {
-            None => self.append(Outgoing::Message {
+        match self.packed() {
+            Some(packed) => packed.push(&message),
+            None => self.line.push_back(Outgoing::Message {
                 body: message,
                 written: 0,
                 in_parts: false,
             }),
-            Some(Outgoing::Packed(packed)) => packed.push(&message),
-            Some(
-                back @ Outgoing::Message {
-                    written: 0,
-                    in_parts: false,
-                    ..
-                },
-            ) if back.is_small() => {
-                // The second small one in line: from here on they are packed.
-                let mut packed = Packed::default();
-                if let Outgoing::Message { body, .. } = back {
-                    packed.push(body);
-                }
-                packed.push(&message);
-                *back = Outgoing::Packed(packed);
-            }
-            Some(_) => self.append(Outgoing::Message {
-                body: message,
+        }
+    }
+
+    /// Puts the messages of a pack in line: as if they were pushed one by one.
+    pub(super) fn push_pack(&mut self, pack: &Pack) {
+        self.bytes += pack.len();
+        match self.packed() {
+            Some(packed) => packed.extend(pack),
+            None if pack.count() == 1 => self.line.push_back(Outgoing::Message {
+                body: Bytes::copy_from_slice(pack.bytes()),
                 written: 0,
                 in_parts: false,
             }),
+            None if pack.is_empty() => {}
+            None => self.line.push_back(Outgoing::Packed(Box::new(pack.into()))),
+        }
+    }
+
+    /// What small messages are packed into, if that is what stands last in line. A lone small message becomes one: it is
+    /// with the second in line that packing begins.
+    fn packed(&mut self) -> Option<&mut Packed> {
+        let back = self.line.back_mut()?;
+        if let Outgoing::Message {
+            body,
+            written: 0,
+            in_parts: false,
+        } = back
+            && body.len() <= MOST_PACKED
+        {
+            let mut packed = Box::<Packed>::default();
+            packed.push(body);
+            *back = Outgoing::Packed(packed);
+        }
+        match back {
+            Outgoing::Packed(packed) => Some(packed),
+            Outgoing::Message { .. } => None,
         }
     }
 
     /// The args of an open that did not fit its frame (PROTOCOL §6.4): they go before all that is in line already.
     pub(super) fn push_args_first(&mut self, args: Bytes, ends: bool) {
         self.bytes += args.len();
-        let args = Outgoing::Message {
+        self.line.push_front(Outgoing::Message {
             body: args,
             written: 0,
             in_parts: true,
-        };
-        if let Some(first) = self.first.replace(args) {
-            self.rest.push_front(first);
-        }
+        });
         if ends {
             self.last = Some(Final::End);
         }
@@ -165,7 +150,7 @@ impl Outbox {
 
     /// The next thing in line is the rest of a message that has been begun.
     pub(super) fn is_within_message(&self) -> bool {
-        matches!(&self.first, Some(Outgoing::Message { written, .. }) if *written > 0)
+        matches!(self.line.front(), Some(Outgoing::Message { written, .. }) if *written > 0)
     }
 
     pub(super) fn finish(&mut self, last: Final) {
@@ -178,7 +163,7 @@ impl Outbox {
     }
 
     pub(super) fn next(&mut self, stream: StreamId, credit: u32, peer: &PeerLimits) -> Next {
-        match self.first.take() {
+        match self.line.pop_front() {
             Some(Outgoing::Packed(packed)) => self.next_packed(stream, packed, credit, peer),
             Some(Outgoing::Message {
                 body,
@@ -191,7 +176,7 @@ impl Outbox {
                     if body.len() > LEAST_PART as usize && credit >= LEAST_PART {
                         return self.next_part(stream, body, 0, credit, peer);
                     }
-                    self.first = Some(Outgoing::Message {
+                    self.line.push_front(Outgoing::Message {
                         body,
                         written: 0,
                         in_parts: false,
@@ -199,7 +184,6 @@ impl Outbox {
                     return Next::Blocked;
                 }
                 self.took(body.len());
-                self.advance();
                 self.whole(stream, body, charge)
             }
             Some(Outgoing::Message { body, written, .. }) => {
@@ -209,7 +193,13 @@ impl Outbox {
         }
     }
 
-    fn next_packed(&mut self, stream: StreamId, mut packed: Packed, credit: u32, peer: &PeerLimits) -> Next {
+    fn next_packed(
+        &mut self,
+        stream: StreamId,
+        mut packed: Box<Packed>,
+        credit: u32,
+        peer: &PeerLimits,
+    ) -> Next {
         let room = PACK.min(peer.frame_limit as usize - HEAD).min(credit as usize);
         let taken = if credit < LEAST_CHARGE {
             None
@@ -217,14 +207,12 @@ impl Outbox {
             packed.take(room)
         };
         let Some((count, body)) = taken else {
-            self.first = Some(Outgoing::Packed(packed));
+            self.line.push_front(Outgoing::Packed(packed));
             return Next::Blocked;
         };
         self.took(body.len());
-        if packed.ends.is_empty() {
-            self.advance();
-        } else {
-            self.first = Some(Outgoing::Packed(packed));
+        if !packed.is_empty() {
+            self.line.push_front(Outgoing::Packed(packed));
         }
         let charge = charge(body.len());
         if count == 1 {
@@ -262,7 +250,7 @@ impl Outbox {
             .min(credit);
         let length = left.min(most as usize);
         if credit < LEAST_CHARGE || (length < left && most < LEAST_PART) {
-            self.first = Some(Outgoing::Message {
+            self.line.push_front(Outgoing::Message {
                 body,
                 written,
                 in_parts: true,
@@ -274,13 +262,12 @@ impl Outbox {
         self.took(length);
         let mut end = false;
         if length < left {
-            self.first = Some(Outgoing::Message {
+            self.line.push_front(Outgoing::Message {
                 body,
                 written: written + length,
                 in_parts: true,
             });
         } else {
-            self.advance();
             end = self.takes_end();
         }
         let frame = Frame::Part {
@@ -339,37 +326,17 @@ impl Outbox {
         }
     }
 
-    fn append(&mut self, outgoing: Outgoing) {
-        if self.first.is_none() {
-            self.first = Some(outgoing);
-        } else {
-            self.rest.push_back(outgoing);
-        }
-    }
-
     fn took(&mut self, bytes: usize) {
         self.bytes -= bytes.min(self.bytes);
     }
 
-    fn advance(&mut self) {
-        if self.first.is_none() {
-            self.first = self.rest.pop_front();
-        }
-    }
-
     /// Whether the half ends behind what has just been taken; if so, the end goes with it.
     fn takes_end(&mut self) -> bool {
-        if self.first.is_none() && matches!(self.last, Some(Final::End)) {
+        if self.line.is_empty() && matches!(self.last, Some(Final::End)) {
             self.last = None;
             return true;
         }
         false
-    }
-}
-
-impl Outgoing {
-    fn is_small(&self) -> bool {
-        matches!(self, Outgoing::Message { body, .. } if body.len() <= SMALL)
     }
 }
 

@@ -192,7 +192,7 @@ impl Stream {
     /// Drops what waits to be received. Returns what it held of the budget.
     pub(super) fn drop_inbox(&mut self) -> u64 {
         let mut released = 0;
-        while let Some(entry) = self.inbox.pop() {
+        while let Some(entry) = self.inbox.pop_front() {
             released += entry.reserved;
         }
         if let Some(assembly) = self.assembly.take()
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn a_reset_keeps_what_was_complete() {
         let mut stream = stream(true);
-        stream.inbox.push(super::super::inbox::Entry {
+        stream.inbox.push_back(super::super::inbox::Entry {
             delivery: super::super::inbox::Delivery::One(Bytes::from_static(b"\x07")),
             charge: 256,
             reserved: 0,
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn a_reset_drops_what_was_not_complete_and_gives_back_its_room() {
         let mut stream = stream(true);
-        stream.inbox.push(super::super::inbox::Entry {
+        stream.inbox.push_back(super::super::inbox::Entry {
             delivery: super::super::inbox::Delivery::One(Bytes::from_static(b"\x07")),
             charge: 0,
             reserved: 5000,

@@ -4,8 +4,8 @@
 use crate::pair::{Pair, Side, message, opening};
 use bytes::Bytes;
 use picom_codec::Code;
-use picom_transport::proto::{Key, Received};
-use picom_transport::{ConnectionConfig, FaultReply};
+use picom_transport::proto::{Key, Mux, Received};
+use picom_transport::{ConnectionConfig, FaultReply, Pack};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -19,6 +19,14 @@ enum Operation {
     ClientSend {
         stream: usize,
         length: usize,
+    },
+    ClientSendPack {
+        stream: usize,
+        lengths: Vec<u16>,
+    },
+    ServerSendPack {
+        stream: usize,
+        lengths: Vec<u16>,
     },
     ClientFinish {
         stream: usize,
@@ -62,10 +70,16 @@ fn length() -> impl Strategy<Value = usize> {
     prop_oneof![4 => 1usize..300, 2 => 300usize..20_000, 1 => 20_000usize..200_000]
 }
 
+/// Messages of a pack: up to 120 KiB of them, so that packs are cut at windows and frames.
+fn lengths() -> impl Strategy<Value = Vec<u16>> {
+    let length = prop_oneof![6 => 1u16..60, 1 => 60u16..=4096];
+    prop::collection::vec(length, 1..120)
+}
+
 fn operation() -> impl Strategy<Value = Operation> {
     use Operation::{
-        Advance, ClientFinish, ClientSend, Open, Read, Receive, ReleaseRecv, ReleaseSend, Reset,
-        ServerFinish, ServerSend, Transmit,
+        Advance, ClientFinish, ClientSend, ClientSendPack, Open, Read, Receive, ReleaseRecv, ReleaseSend,
+        Reset, ServerFinish, ServerSend, ServerSendPack, Transmit,
     };
     let stream = 0usize..12;
     let side = any::<bool>();
@@ -73,6 +87,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         3 => (any::<bool>(), length(), prop::option::weighted(0.2, 1u16..500))
             .prop_map(|(ends, args, deadline_ms)| Open { ends, args, deadline_ms }),
         6 => (stream.clone(), length()).prop_map(|(stream, length)| ClientSend { stream, length }),
+        3 => (stream.clone(), lengths()).prop_map(|(stream, lengths)| ClientSendPack { stream, lengths }),
+        3 => (stream.clone(), lengths()).prop_map(|(stream, lengths)| ServerSendPack { stream, lengths }),
         2 => stream.clone().prop_map(|stream| ClientFinish { stream }),
         6 => (stream.clone(), length()).prop_map(|(stream, length)| ServerSend { stream, length }),
         2 => (stream.clone(), any::<bool>()).prop_map(|(stream, fault)| ServerFinish { stream, fault }),
@@ -188,6 +204,37 @@ impl World {
 
     fn send(&mut self, side: Side, index: usize, length: usize) {
         let message = self.next_message(length);
+        self.send_by(side, index, vec![message], |mux, key, messages| {
+            mux.send(key, messages[0].clone()).is_ok()
+        });
+    }
+
+    /// Small ones together: to the model it is as if they were sent one by one.
+    fn send_pack(&mut self, side: Side, index: usize, lengths: &[u16]) {
+        let messages = lengths
+            .iter()
+            .map(|length| self.next_message(usize::from(*length)))
+            .collect();
+        self.send_by(side, index, messages, |mux, key, messages| {
+            let mut pack = Pack::default();
+            for message in messages {
+                let large = pack.push_with(|out| {
+                    out.extend_from_slice(message);
+                    Ok::<_, ()>(())
+                });
+                assert_eq!(large, Ok(None));
+            }
+            mux.send_pack(key, &pack).is_ok()
+        });
+    }
+
+    fn send_by(
+        &mut self,
+        side: Side,
+        index: usize,
+        messages: Vec<Bytes>,
+        send: impl FnOnce(&mut Mux, Key, &[Bytes]) -> bool,
+    ) {
         let Some(stream) = self.streams.get_mut(index) else {
             return;
         };
@@ -209,9 +256,9 @@ impl World {
             return;
         };
         if let Ok(true) = mux.can_send(key)
-            && mux.send(key, message.clone()).is_ok()
+            && send(mux, key, &messages)
         {
-            direction.sent.push(message);
+            direction.sent.extend(messages);
         }
     }
 
@@ -246,6 +293,8 @@ impl World {
             }
             Operation::ClientSend { stream, length } => self.send(Side::Client, stream, length),
             Operation::ServerSend { stream, length } => self.send(Side::Server, stream, length),
+            Operation::ClientSendPack { stream, lengths } => self.send_pack(Side::Client, stream, &lengths),
+            Operation::ServerSendPack { stream, lengths } => self.send_pack(Side::Server, stream, &lengths),
             Operation::ClientFinish { stream } => {
                 let Some(stream) = self.streams.get_mut(stream).filter(|stream| stream.held[SEND]) else {
                     return;

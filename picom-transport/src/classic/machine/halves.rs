@@ -16,9 +16,10 @@ impl Machine {
         }
     }
 
-    pub(in crate::classic) fn can_send(&self) -> Result<bool, SendError> {
+    /// How many bytes more may wait for the socket.
+    pub(in crate::classic) fn room(&self) -> Result<usize, SendError> {
         self.may_send()?;
-        Ok(self.waiting() < HELD)
+        Ok(HELD.saturating_sub(self.waiting()) as usize)
     }
 
     pub(in crate::classic) fn send(&mut self, message: &Bytes) -> Result<(), SendError> {

@@ -71,7 +71,7 @@ fn input_that_is_cut_off_is_no_end() {
             ),
             "{part:?}"
         );
-        assert!(machine.can_send().unwrap(), "the answer still has a reader");
+        assert!(machine.room().unwrap() > 0, "the answer still has a reader");
     }
 }
 
