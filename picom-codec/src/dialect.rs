@@ -16,7 +16,7 @@ pub enum Sniff {
     NeedMore,
     /// picom's native dialect. [`leading_empty`] says what to drop before the first frame.
     Native,
-    /// The Node library's dialect, which this version refuses.
+    /// The Node library's dialect: [`classic`](crate::classic).
     Classic,
     /// The hello of TLS: the client expects an encrypted connection.
     Tls,

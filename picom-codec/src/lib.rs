@@ -27,6 +27,7 @@
 //! ```
 
 mod canonical;
+pub mod classic;
 mod code;
 pub mod dialect;
 mod frame;

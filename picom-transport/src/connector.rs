@@ -1,12 +1,13 @@
 //! The two seams to the world: who opens a byte stream to an address, and who accepts one. TCP is in `tcp.rs`.
 
 use async_trait::async_trait;
+use std::any::Any;
 use std::fmt::Debug;
 use std::io;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A byte stream in both directions.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + Any {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 

@@ -11,6 +11,7 @@
 //!
 //! This crate dials addresses. It knows nothing of services beyond the names that a handshake compares.
 
+mod classic;
 mod conn;
 mod connector;
 mod listener;
@@ -20,6 +21,7 @@ mod tcp;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use classic::ClassicConnection;
 pub use conn::{
     Connection, ConnectionStats, Ending, HandshakeError, Incoming, PeerInfo, RecvHalf, Request, SendHalf,
     StreamHandler, Turn,

@@ -1,5 +1,6 @@
 //! Accepting connections: the loop, its limits, and how it all ends.
 
+use crate::classic::{ClassicHandle, HeaderBudget, Served};
 use crate::conn::{Connection, StreamHandler};
 use crate::connector::{Acceptor, BoxIo};
 use crate::proto::{ConfigError, ConnectionConfig, Identity};
@@ -16,15 +17,22 @@ const TICK: Duration = Duration::from_millis(250);
 /// After an error of accept the loop pauses, longer each time: without descriptors it would spin (measured: 700,000 errors a second).
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// What headers of classic calls may hold while they arrive: as much as one connection that has shaken hands.
+const UNREADY_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The limits of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
     /// Of each connection.
     pub connection: ConnectionConfig,
-    /// Connections that have not shaken hands yet; more are closed at once. Each holds a few hundred bytes for at most
-    /// `hello_timeout`.
+    /// Connections that have not shaken hands, or not said what they call; more are closed at once. Each holds at most a
+    /// frame for at most `hello_timeout`, most of them a few hundred bytes.
     pub unready_limit: usize,
+    /// What headers of classic calls that are still arriving may hold in all beyond a frame each, in bytes: of their
+    /// buffers, which may be twice what has arrived. The one for which there is no room is cut off.
+    pub unready_bytes: u64,
+    /// Whether callers of the Node library 0.3.x are answered (PROTOCOL §12).
+    pub classic: bool,
 }
 
 impl Default for ListenerConfig {
@@ -32,6 +40,8 @@ impl Default for ListenerConfig {
         Self {
             connection: ConnectionConfig::for_server(),
             unready_limit: 1024,
+            unready_bytes: UNREADY_BYTES,
+            classic: true,
         }
     }
 }
@@ -41,11 +51,15 @@ impl Default for ListenerConfig {
 pub struct ListenerStats {
     /// Connections that stand.
     pub connections: usize,
-    /// Of them, those that have not shaken hands.
+    /// Of them, those that speak classic: each is one call.
+    pub classic: usize,
+    /// Of them, those that have not shaken hands, or not said what they call.
     pub unready: usize,
+    /// What headers of classic calls hold of `unready_bytes`.
+    pub unready_bytes: u64,
     /// Connections accepted so far.
     pub accepted: u64,
-    /// Connections closed at once, for the limit.
+    /// Connections closed for `unready_limit` or `unready_bytes`.
     pub turned_away: u64,
     /// Errors of accept.
     pub accept_errors: u64,
@@ -75,6 +89,7 @@ struct Inner {
     handler: Arc<dyn StreamHandler>,
     open: Mutex<Open>,
     unready: AtomicUsize,
+    headers: Arc<HeaderBudget>,
     accepted: AtomicU64,
     turned_away: AtomicU64,
     accept_errors: AtomicU64,
@@ -88,7 +103,24 @@ struct Inner {
 #[derive(Default)]
 struct Open {
     connections: HashMap<u64, Connection>,
+    classic: HashMap<u64, ClassicHandle>,
     draining: bool,
+    /// When what is left of classic calls is cut.
+    cut_at: Option<Instant>,
+    /// Classic calls under way at the beginning of the drain that were cut, and that were not.
+    classic_cut: usize,
+    classic_finished: usize,
+}
+
+impl Open {
+    fn is_empty(&self) -> bool {
+        self.connections.is_empty() && self.classic.is_empty()
+    }
+
+    fn handles(&self) -> (Vec<Connection>, Vec<ClassicHandle>) {
+        let native = self.connections.values().cloned().collect();
+        (native, self.classic.values().cloned().collect())
+    }
 }
 
 impl Listener {
@@ -111,6 +143,7 @@ impl Listener {
         let inner = Arc::new(Inner {
             address: acceptor.local_addr(),
             identity,
+            headers: HeaderBudget::new(config.unready_bytes),
             config,
             handler,
             open: Mutex::default(),
@@ -142,13 +175,17 @@ impl Listener {
 
     /// Begins to end: every connection is told to open no more streams, and new ones learn it from hello. Goes on accepting.
     pub fn start_drain(&self, grace: Duration) {
-        let connections: Vec<Connection> = {
+        let (connections, classic) = {
             let mut open = self.inner.open();
             open.draining = true;
-            open.connections.values().cloned().collect()
+            open.cut_at = Some(Instant::now() + grace);
+            open.handles()
         };
         for connection in connections {
             connection.drain(grace);
+        }
+        for handle in classic {
+            handle.drain(grace);
         }
     }
 
@@ -171,8 +208,14 @@ impl Listener {
         }
         loop {
             let emptied = self.inner.emptied.notified();
-            if self.inner.open().connections.is_empty() {
-                return report;
+            {
+                let open = self.inner.open();
+                if open.is_empty() {
+                    report.cut += open.classic_cut;
+                    report.streams_cut += open.classic_cut;
+                    report.finished += open.classic_finished;
+                    return report;
+                }
             }
             emptied.await;
         }
@@ -181,20 +224,29 @@ impl Listener {
     /// Ends everything at once.
     pub fn close(&self) {
         self.stop_accepting();
-        let connections: Vec<Connection> = self.inner.open().connections.values().cloned().collect();
+        let (connections, classic) = self.inner.open().handles();
         for connection in connections {
             connection.close("the listener was closed");
+        }
+        for handle in classic {
+            handle.close();
         }
     }
 
     /// Counters.
     pub fn stats(&self) -> ListenerStats {
         let inner = &self.inner;
+        let (native, classic) = {
+            let open = inner.open();
+            (open.connections.len(), open.classic.len())
+        };
         ListenerStats {
-            connections: inner.open().connections.len(),
+            connections: native + classic,
+            classic,
             unready: inner.unready.load(Ordering::Relaxed),
+            unready_bytes: inner.headers.used(),
             accepted: inner.accepted.load(Ordering::Relaxed),
-            turned_away: inner.turned_away.load(Ordering::Relaxed),
+            turned_away: inner.turned_away.load(Ordering::Relaxed) + inner.headers.refused(),
             accept_errors: inner.accept_errors.load(Ordering::Relaxed),
         }
     }
@@ -236,14 +288,28 @@ impl Inner {
                     return;
                 }
             };
+            if self.config.classic {
+                connection.want_classic();
+            }
             open.connections.insert(number, connection.clone());
             connection
         };
         self.unready.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%address, "accepted");
+        let until = Instant::now() + self.config.connection.hello_timeout;
         let inner = self.clone();
         tokio::spawn(async move {
             let established = connection.established().await;
+            if established.is_err()
+                && let Some(handle) = inner.take_over(number, &connection, &address, until)
+            {
+                handle.called().await;
+                inner.unready.fetch_sub(1, Ordering::Relaxed);
+                handle.closed().await;
+                inner.classic_closed(number, &handle);
+                tracing::debug!(%address, "closed");
+                return;
+            }
             inner.unready.fetch_sub(1, Ordering::Relaxed);
             let error = connection.closed().await;
             match established {
@@ -253,12 +319,59 @@ impl Inner {
             let last = {
                 let mut open = inner.open();
                 open.connections.remove(&number);
-                open.connections.is_empty()
+                open.is_empty()
             };
             if last {
                 inner.emptied.notify_waiters();
             }
         });
+    }
+
+    /// The client speaks classic: its byte stream gets a driver of that dialect. `None` if it does not.
+    fn take_over(
+        &self,
+        number: u64,
+        connection: &Connection,
+        address: &str,
+        until: Instant,
+    ) -> Option<ClassicHandle> {
+        let (io, read) = connection.take_classic()?;
+        tracing::debug!(%address, "a classic call");
+        let served = Served {
+            io,
+            read,
+            peer: address.to_owned(),
+            service: self.identity.service.clone().unwrap_or_else(|| "".into()),
+            config: self.config.connection.clone(),
+            handler: self.handler.clone(),
+            until: until.into_std(),
+            headers: self.headers.clone(),
+        };
+        // One after the other under one lock: the drain finds it in one of the two tables.
+        let mut open = self.open();
+        let handle = served.start();
+        open.connections.remove(&number);
+        open.classic.insert(number, handle.clone());
+        if let Some(until) = open.cut_at {
+            handle.drain(until.saturating_duration_since(Instant::now()));
+        }
+        Some(handle)
+    }
+
+    fn classic_closed(&self, number: u64, handle: &ClassicHandle) {
+        let last = {
+            let mut open = self.open();
+            open.classic.remove(&number);
+            if open.draining {
+                let cut = usize::from(handle.was_cut());
+                open.classic_cut += cut;
+                open.classic_finished += 1 - cut;
+            }
+            open.is_empty()
+        };
+        if last {
+            self.emptied.notify_waiters();
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::connector::{Acceptor, BoxIo, Connector};
 use async_trait::async_trait;
 use socket2::{SockRef, TcpKeepalive};
+use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -91,6 +92,16 @@ impl Acceptor for TcpAcceptor {
 
     fn local_addr(&self) -> String {
         self.address.to_string()
+    }
+}
+
+/// Makes the coming close of a TCP stream a reset: the peer cannot take it for an orderly end. Other streams stay as they
+/// are.
+pub(crate) fn reset_on_close(io: &BoxIo) {
+    let io: &dyn Any = &**io;
+    if let Some(stream) = io.downcast_ref::<TcpStream>() {
+        // If it fails, the connection is gone already.
+        let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
     }
 }
 

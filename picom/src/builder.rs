@@ -49,6 +49,7 @@ pub struct Builder {
     listening: Listening,
     balance: Balance,
     strict: bool,
+    classic: bool,
     fetch_timeout: Option<Duration>,
     stream_timeout: Option<Duration>,
     connections: Option<ConnectionConfig>,
@@ -85,6 +86,7 @@ impl Builder {
             listening: Listening::Tcp,
             balance: Balance::default(),
             strict: false,
+            classic: true,
             fetch_timeout: Some(defaults::FETCH_TIMEOUT),
             stream_timeout: defaults::STREAM_TIMEOUT,
             connections: None,
@@ -230,6 +232,15 @@ impl Builder {
         self
     }
 
+    /// Whether services of the Node library 0.3.x are talked to, in both directions; by default they are. Off, its callers
+    /// are turned away, and instances without our mark in the registry are not called. Switch it off where connections
+    /// must be encrypted or callers known: the dialect has neither, and as long as this library has no TLS between
+    /// services nothing switches it off by itself.
+    pub fn classic(mut self, classic: bool) -> Self {
+        self.classic = classic;
+        self
+    }
+
     /// How long a `fetch` takes at most unless it says otherwise; 30 s by default, `None` is for ever.
     pub fn fetch_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.fetch_timeout = timeout.into();
@@ -331,12 +342,14 @@ impl Builder {
         client.stream_timeout = self.stream_timeout;
         client.balance = self.balance;
         client.strict = self.strict;
+        client.classic = self.classic;
         let mut server = ServerConfig::default();
         server.drain_timeout = self
             .drain_timeout
             .or(environment.drain_timeout)
             .unwrap_or(defaults::DRAIN_TIMEOUT);
         server.keep_accepting = self.keep_accepting;
+        server.listener.classic = self.classic;
         server.leave_timeout = defaults::LEAVE_TIMEOUT;
         if let Some(handlers) = self.handlers {
             server.handlers = handlers;
@@ -356,6 +369,8 @@ impl Builder {
             server.listener.connection = ConnectionConfig::untrusted();
             server.limits = Limits::untrusted();
         }
+        // All callers that have not said what they call, together: as much as one that has.
+        server.listener.unready_bytes = server.listener.connection.receive_budget;
         server
             .listener
             .connection

@@ -60,6 +60,7 @@ pub use error::{ConfigError, Error, ExposeError};
 pub use service::{Fetch, FetchAll, FetchOpt, Picom, ReceiveCall, StreamCall};
 pub use status::Status;
 
+pub use picom_codec::classic::{ClassicDate, date};
 pub use picom_codec::{Blob, Code, Limits};
 pub use picom_discovery::{Discovery, Fixed, consul};
 pub use picom_rpc::{

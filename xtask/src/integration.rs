@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::agent::DevAgent;
 use crate::args::{Args, UsageError};
 use crate::consul::{self, Archive};
+use crate::node_peer;
 use crate::outcome::{self, Outcome, Verdict};
 use crate::process::{self, Victim};
 use crate::stopwatch::{Spoken, Stopwatch};
@@ -24,7 +25,7 @@ Usage: cargo xtask integration [--slow] [--cluster] [--timeout SECONDS] [--json]
 
 It finds a consul (see `cargo xtask consul --help`), starts it as a development server on free loopback ports, runs the
 tests of tests/e2e/tests/consul*.rs one after the other, and ends Consul whatever happens: also when it is interrupted
-or killed itself.
+or killed itself. With a `node` on the path it also runs tests/classic-node, against peers on the Node library's codec.
 
   filter             run only tests whose names contain one of these words
   --slow             also run the tests of slow*.rs, which wait for Consul's long timers
@@ -65,10 +66,14 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
 
     // Everything that can be refused is refused before anything is started.
     let metadata = workspace::metadata()?;
-    let programs: Vec<Vec<String>> = suites
+    let mut programs: Vec<Vec<String>> = suites
         .iter()
         .map(|suite| test_programs(&metadata, suite))
         .collect::<anyhow::Result<_>>()?;
+    let node = node_peer::is_ready(&workspace::root());
+    if let Some(main) = programs.first_mut().filter(|_| node) {
+        main.extend(node_peer::PROGRAMS.map(str::to_owned));
+    }
     let consul = consul::find(&Archive::default())?;
     let runs = workspace::target_dir()?.join("integration");
     forget_ended_runs(&runs);
@@ -90,6 +95,7 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
             options: &rest.beyond,
             patience,
             as_json,
+            node,
         };
         outcomes.push(plan.run(&mut agent)?);
     }
@@ -169,6 +175,8 @@ struct Plan<'a> {
     options: &'a [String],
     patience: Duration,
     as_json: bool,
+    /// The foreign peers are there: a test that cannot use them fails.
+    node: bool,
 }
 
 impl Plan<'_> {
@@ -189,6 +197,7 @@ impl Plan<'_> {
             .args(self.filters);
         let mut child = command
             .envs(environment(agent))
+            .envs(self.node.then_some(("PICOM_TEST_NODE", "1")))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             // A group of its own can be ended as a whole, services that a test has started included.

@@ -8,6 +8,7 @@ mod ci;
 mod consul;
 mod fuzz;
 mod integration;
+mod node_peer;
 mod outcome;
 mod process;
 mod stopwatch;

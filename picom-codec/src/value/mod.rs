@@ -52,7 +52,7 @@ pub use decode_error::{DecodeError, DecodeFault};
 pub use encode::{EncodeError, Encoding, encode, encode_into, encode_with, nil};
 
 /// The name by which `rmpv` marks an ext to serde.
-const EXT: &str = rmpv::MSGPACK_EXT_STRUCT_NAME;
+pub(crate) const EXT: &str = rmpv::MSGPACK_EXT_STRUCT_NAME;
 
 /// The name by which [`Blob`] asks our own deserializer for a slice of the frame.
 const BLOB: &str = "$picom::Blob";

@@ -79,6 +79,8 @@ struct History {
     worst: Outcome,
     /// Until when it waits for the successor of instances that end.
     successor: Option<Instant>,
+    /// An endpoint that was chosen and speaks classic: it cannot be asked at once.
+    chosen: Option<Arc<Endpoint>>,
 }
 
 impl Default for History {
@@ -89,6 +91,7 @@ impl Default for History {
             attempts: Vec::new(),
             worst: Outcome::NeverSent,
             successor: None,
+            chosen: None,
         }
     }
 }
@@ -172,8 +175,13 @@ impl Call {
             return Some(Err(self.give_up(CallFailure::Overdue)));
         }
         for _ in 0..RACES {
-            let Step::Open(endpoint) = self.step(now) else {
-                return None;
+            let endpoint = match self.step(now) {
+                Step::Open(endpoint) => endpoint,
+                Step::Classic(endpoint) => {
+                    self.history().chosen = Some(endpoint);
+                    return None;
+                }
+                _ => return None,
             };
             match self.open_at(endpoint, now, cx) {
                 Ok(None) => {}
@@ -204,7 +212,32 @@ impl Call {
             if deadline::passed(deadline, now) {
                 return Err(self.give_up(CallFailure::Overdue));
             }
-            let patience = match self.step(now) {
+            let chosen = self.history.as_mut().and_then(|history| history.chosen.take());
+            let step = match chosen {
+                Some(endpoint) => Step::Classic(endpoint),
+                None => self.step(now),
+            };
+            let patience = match step {
+                Step::Classic(endpoint) => {
+                    let dialed = tokio::select! {
+                        biased;
+                        dialed = service.dial_classic(&endpoint) => dialed,
+                        () = until(deadline) => return Err(self.give_up_at(&endpoint, CallFailure::Overdue)),
+                    };
+                    let failure = match dialed.map(|connection| connection.open(self.request.clone())) {
+                        Ok(Ok((send, recv))) => {
+                            let halves = (Some(send).filter(|_| !self.request.ends), recv);
+                            return Ok(Flight::new(service.clone(), endpoint, halves, self::now()));
+                        }
+                        Ok(Err(error)) => {
+                            return Err(self.give_up_at(&endpoint, CallFailure::NotOpened(error)));
+                        }
+                        Err(error) => CallFailure::Unreachable(error),
+                    };
+                    let wait = self.attempt_failed(&endpoint, failure, true)?;
+                    time::sleep(wait).await;
+                    continue;
+                }
                 Step::Open(endpoint) => {
                     if let Some(flight) = self.open_at(endpoint, now, None)? {
                         return Ok(flight);

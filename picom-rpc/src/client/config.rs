@@ -21,6 +21,9 @@ pub struct ClientConfig {
     pub balance: Balance,
     /// Instances that vanish from the registry all at once are not called any more, even if they answer.
     pub strict: bool,
+    /// Instances without the native mark are taken for services of the Node library 0.3.x and called in its dialect
+    /// (PROTOCOL §12). Otherwise they are not called.
+    pub classic: bool,
     /// Depth and number of values that a reply may have.
     pub limits: Limits,
     /// What `fetch_all` holds at most, in bytes. Those of one message.
@@ -44,6 +47,7 @@ impl Default for ClientConfig {
             stream_timeout: None,
             balance: Balance::default(),
             strict: false,
+            classic: true,
             limits: Limits::default(),
             collect_bytes: connection.message_limit,
             collect_items: Limits::DEFAULT_NODES as usize,

@@ -18,6 +18,8 @@ pub(crate) struct Endpoint {
     pub(crate) id: EndpointId,
     pub(crate) target: Target,
     pub(crate) instance: Arc<Instance>,
+    /// It speaks the dialect of the Node library: a connection for each call.
+    pub(crate) classic: bool,
     shared: Arc<Record>,
 }
 
@@ -43,6 +45,7 @@ impl Endpoint {
         Endpoint {
             id,
             target,
+            classic: instance.native_version().is_none(),
             instance,
             shared: Arc::default(),
         }
@@ -53,6 +56,7 @@ impl Endpoint {
         Endpoint {
             id: self.id,
             target: self.target.clone(),
+            classic: self.classic,
             instance,
             shared: self.shared.clone(),
         }

@@ -48,6 +48,8 @@ pub(crate) struct Endpoints {
     /// Since the whole set vanished: until when its connections are used.
     afterglow: Option<Instant>,
     strict: bool,
+    /// Instances without the native mark are called in classic.
+    classic: bool,
     balance: Balance,
     turn: usize,
     /// Built when a key is first asked for.
@@ -121,11 +123,18 @@ impl Endpoints {
             standing: Standing::Pending { error: None },
             afterglow: None,
             strict,
+            classic: false,
             balance,
             turn: 0,
             ring: None,
             next_id: 0,
         }
+    }
+
+    /// The same, with or without the instances that speak classic.
+    pub(crate) fn with_classic(mut self, classic: bool) -> Self {
+        self.classic = classic;
+        self
     }
 
     /// Takes over what discovery reports. Gives back the targets that are not wanted any more.
@@ -142,9 +151,9 @@ impl Endpoints {
             Freshness::Stale { error, .. } => Some(error.clone()),
         };
         let registered = snapshot.instances.len();
-        let (native, foreign): (Vec<_>, Vec<_>) = snapshot
+        let (ours, foreign): (Vec<_>, Vec<_>) = snapshot
             .usable()
-            .partition(|instance| instance.native_version().is_some());
+            .partition(|instance| self.classic || instance.native_version().is_some());
         self.standing = Standing::Known {
             registered,
             foreign: foreign.len(),
@@ -160,7 +169,7 @@ impl Endpoints {
             return self.remove_where(|entry| !entry.connected);
         }
         self.afterglow = None;
-        let wanted: HashMap<InstanceKey, _> = native
+        let wanted: HashMap<InstanceKey, _> = ours
             .into_iter()
             .map(|instance| (instance.key(), instance))
             .collect();
@@ -168,7 +177,10 @@ impl Endpoints {
         let mut gone = self.remove_where(|entry| {
             let known = &entry.endpoint.instance;
             wanted.get(&known.key()).is_none_or(|now| {
-                now.host != known.host || now.port != known.port || now.uuid() != known.uuid()
+                now.host != known.host
+                    || now.port != known.port
+                    || now.uuid() != known.uuid()
+                    || now.native_version().is_none() != entry.endpoint.classic
             })
         });
         for (key, instance) in wanted {
@@ -262,7 +274,10 @@ impl Endpoints {
             .iter()
             .filter(|slot| self.entry(**slot).is_some_and(|e| e.dialing))
             .count();
-        let connected = self.entries().filter(|entry| entry.connected).count();
+        let connected = self
+            .entries()
+            .filter(|entry| entry.connected && !entry.endpoint.classic)
+            .count();
         let room = CONNECTED.saturating_sub(connected + under_way);
         let mut due: Vec<u32> = self
             .idle
@@ -327,8 +342,10 @@ impl Endpoints {
     fn add(&mut self, key: InstanceKey, instance: Arc<picom_discovery::Instance>) {
         let id = EndpointId(self.next_id);
         self.next_id += 1;
+        let endpoint = Arc::new(Endpoint::new(id, instance));
+        let classic = endpoint.classic;
         let entry = Entry {
-            endpoint: Arc::new(Endpoint::new(id, instance)),
+            endpoint,
             accrual: Accrual::default(),
             connected: false,
             dialing: false,
@@ -351,6 +368,10 @@ impl Endpoints {
             *room = Some(entry);
         }
         self.ring = None;
+        if classic {
+            // There is no connection to wait for: each call makes its own.
+            self.connected(id);
+        }
     }
 
     fn renew(&mut self, slot: u32, instance: &Arc<picom_discovery::Instance>) {

@@ -102,10 +102,6 @@ pub struct Fetching<C, E = CallError> {
     marker: PhantomData<fn() -> E>,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every call is in the large state; a box would cost each of them"
-)]
 enum State {
     /// It cannot even begin.
     Failed(CallError),

@@ -168,7 +168,7 @@ impl Pump {
     fn ended(&mut self, error: SendError) -> Poll<Result<(), PumpError>> {
         self.finished = true;
         Poll::Ready(match error {
-            SendError::TooLarge { .. } => Err(PumpError::Send(error)),
+            SendError::TooLarge { .. } | SendError::Unreadable(_) => Err(PumpError::Send(error)),
             _ => Ok(()),
         })
     }

@@ -7,7 +7,7 @@ use super::endpoints::{EndpointState, Endpoints, Pick, Standing};
 use super::random::Random;
 use super::retry::{Failure, Progress, RetryBudget, Verdict, judge};
 use picom_discovery::{Discovery, ServiceName, Watch};
-use picom_transport::{Connection, DialError, Pool, SlotStatus};
+use picom_transport::{ClassicConnection, Connection, DialError, Pool, SlotStatus};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -21,6 +21,10 @@ const KEEP_WARM: Duration = Duration::from_secs(60);
 /// How long an endpoint is left alone after a dial that failed without the pool saying when to dial again: whatever the
 /// reason, one fruitless dial must not follow on another.
 const REST: Duration = Duration::from_millis(20);
+
+/// The same for one that speaks classic, where no pool keeps a longer and longer pause: five such dials in a row have it
+/// left alone for longer.
+const CLASSIC_REST: Duration = Duration::from_secs(1);
 
 /// A name that was not called for so long is not watched any more: a watch is an open connection to Consul.
 pub(super) const UNUSED: Duration = Duration::from_secs(600);
@@ -81,6 +85,8 @@ pub(super) enum Step {
     Open(Arc<Endpoint>),
     /// A connection must be made.
     Dial(Arc<Endpoint>),
+    /// A connection must be made, for this call alone.
+    Classic(Arc<Endpoint>),
     /// Discovery has not answered.
     Pending,
     /// There is no endpoint.
@@ -133,7 +139,7 @@ impl Service {
             name: name.as_str().into(),
             pool,
             state: Mutex::new(State {
-                endpoints: Endpoints::new(config.balance, config.strict),
+                endpoints: Endpoints::new(config.balance, config.strict).with_classic(config.classic),
                 random: Random::new(config.seed.unwrap_or_else(Random::seed)),
                 budget: RetryBudget::new(now),
                 last_used: now,
@@ -217,6 +223,7 @@ impl Service {
                     .pick(now, &mut state.random, excluded.as_deref().unwrap_or(tried), key)
             };
             return match pick {
+                Pick::Ready(endpoint) | Pick::Dial(endpoint) if endpoint.classic => Step::Classic(endpoint),
                 Pick::Ready(endpoint) => {
                     if endpoint.has_connection(&self.pool) {
                         Step::Open(endpoint)
@@ -251,6 +258,22 @@ impl Service {
         dialed
     }
 
+    /// Makes a connection for one call to an endpoint that speaks classic. Cancel safe.
+    pub(super) async fn dial_classic(&self, endpoint: &Endpoint) -> Result<ClassicConnection, DialError> {
+        let dialed = self.pool.classic(&endpoint.target).await;
+        match &dialed {
+            Ok(_) => self.connected(endpoint.id),
+            Err(DialError::Closed) => {}
+            Err(_) => {
+                self.failed(endpoint);
+                let rest = now() + CLASSIC_REST;
+                self.state().endpoints.disconnected(endpoint.id, Some(rest));
+                self.kick.notify_one();
+            }
+        }
+        dialed
+    }
+
     pub(super) fn connected(&self, id: EndpointId) {
         let news = self.state().endpoints.connected(id);
         if news {
@@ -260,6 +283,10 @@ impl Service {
 
     /// No connection of the endpoint takes calls any more.
     pub(super) fn disconnected(&self, endpoint: &Endpoint) {
+        // A classic connection is lost with its call alone.
+        if endpoint.classic {
+            return;
+        }
         self.unreachable(endpoint, None);
     }
 
@@ -389,6 +416,10 @@ impl Service {
             self.pool.forget(target);
         }
         for endpoint in dials {
+            if endpoint.classic {
+                self.connected(endpoint.id);
+                continue;
+            }
             let service = self.clone();
             tokio::spawn(async move {
                 if let Err(error) = service.dial(&endpoint).await {

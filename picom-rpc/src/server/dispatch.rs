@@ -184,12 +184,7 @@ impl Running {
             Err(fault) => Ending::Fault(fault.into_reply()),
         };
         let sent = match (send, recv) {
-            (Some(send), Some(recv)) => send.conclude(recv, ending, |size, limit| {
-                let text = format!("the reply takes {size} bytes, the caller takes {limit}");
-                Fault::new(Code::MESSAGE_TOO_LARGE, text)
-                    .do_not_retry()
-                    .into_reply()
-            }),
+            (Some(send), Some(recv)) => send.conclude(recv, ending, |error| unsendable(error).into_reply()),
             // The handler ended its output itself: what it returns goes nowhere.
             _ => Ok(()),
         };
@@ -267,6 +262,21 @@ impl Drop for Task {
         // Last: the place is free when the handler is gone.
         self.desk.limit.give_back();
     }
+}
+
+/// What the caller is told whose reply cannot be sent.
+fn unsendable(error: &SendError) -> Fault {
+    let fault = match error {
+        SendError::TooLarge { size, limit } => {
+            let text = format!("the reply takes {size} bytes, the caller takes {limit}");
+            Fault::new(Code::MESSAGE_TOO_LARGE, text)
+        }
+        SendError::Unreadable(reason) => {
+            Fault::internal(format!("the caller cannot read the reply: {reason}"))
+        }
+        error => Fault::internal(error.to_string()),
+    };
+    fault.do_not_retry()
 }
 
 fn state(half: SendHalf, fault: Fault) {

@@ -12,6 +12,7 @@ use crate::proto::{
     ConfigError, ConnectionConfig, ConnectionError, Identity, Mux, MuxStats, OpenError, Opening, Role,
 };
 use bytes::Bytes;
+use bytes::BytesMut;
 use picom_codec::Method;
 use std::fmt;
 use std::sync::Arc;
@@ -154,6 +155,16 @@ impl Connection {
         Ok(Connection {
             handle: Arc::new(Handle(shared)),
         })
+    }
+
+    /// A client that speaks classic is not refused: its byte stream is left for [`take_classic`](Self::take_classic).
+    pub(crate) fn want_classic(&self) {
+        self.shared().classic.want();
+    }
+
+    /// The byte stream of a client that speaks classic, with what was read of it, once the connection has ended for it.
+    pub(crate) fn take_classic(&self) -> Option<(BoxIo, BytesMut)> {
+        self.shared().classic.take()
     }
 
     /// Waits until the handshake is complete. Cancel safe.

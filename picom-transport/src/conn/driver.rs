@@ -175,6 +175,12 @@ impl Driver {
                     self.sniffed = true;
                     self.read.advance(leading_empty(&self.read));
                 }
+                Sniff::Classic if self.shared.classic.takes() => {
+                    let io = std::mem::replace(&mut self.io, Box::new(tokio::io::empty()));
+                    self.shared.classic.hand_over(io, std::mem::take(&mut self.read));
+                    self.lost(ConnectionError::NotPicom("it is a classic call, taken over"));
+                    return Taken::Ended;
+                }
                 other => {
                     self.lost(ConnectionError::NotPicom(spoken(other)));
                     return Taken::Ended;
@@ -257,12 +263,14 @@ impl Driver {
         loop {
             let yielding = yields && !self.yielded && self.staged.remaining() == 0;
             let (staged, total, written) = (&mut self.staged, &mut self.staged_total, self.written);
+            let sniffed = self.sniffed;
             let outcome = self.shared.with_wakes(&mut self.wakes, |state| {
                 state.mux.handle_written(written, now);
                 if yielding && state.mux.has_output() {
                     return Stage::Yield;
                 }
-                while staged.remaining() < STAGE {
+                // To a peer whose dialect is not known nothing is said, not even goodbye (PROTOCOL §2.1).
+                while sniffed && staged.remaining() < STAGE {
                     let Some(frame) = state.mux.poll_frame(now) else {
                         break;
                     };
@@ -397,7 +405,7 @@ impl Driver {
                 )
             )
         });
-        if broken {
+        if broken || !self.sniffed {
             return Poll::Ready(());
         }
         if !matches!(self.poll_output(cx, now, false), Poll::Ready(())) {
@@ -429,7 +437,7 @@ impl Driver {
 /// What a client speaks that does not speak picom.
 fn spoken(sniff: Sniff) -> &'static str {
     match sniff {
-        Sniff::Classic => "it is the dialect of the Node library 0.3.x, which this version refuses",
+        Sniff::Classic => "it is the dialect of the Node library 0.3.x, which is switched off here",
         Sniff::Tls => "it begins a TLS handshake",
         Sniff::Http => "it sends an HTTP request",
         Sniff::Native | Sniff::NeedMore | Sniff::Unknown => "its first bytes are no frame",

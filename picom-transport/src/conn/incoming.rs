@@ -59,7 +59,7 @@ const SLOW: Duration = Duration::from_micros(50);
 const INLINE: Duration = Duration::from_millis(1);
 
 impl Turn {
-    pub(super) fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         Self::at(tokio::time::Instant::now().into_std())
     }
 

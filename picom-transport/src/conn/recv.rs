@@ -3,6 +3,7 @@
 use super::send::poll_ended;
 use super::shared::Shared;
 use super::wakers::register;
+use crate::classic::ClassicRecv;
 use crate::proto::{Delivery, Key, Received, StreamError};
 use bytes::Bytes;
 use picom_codec::{Code, Items, ItemsError};
@@ -16,8 +17,7 @@ use std::task::{Context, Poll, ready};
 /// Dropped before the peer's half has ended, it tells the peer to stop; if our own half has ended as well (so that the call
 /// is of no use to anybody any more) the stream is reset. A reply that has come by then is dropped with it.
 pub struct RecvHalf {
-    shared: Arc<Shared>,
-    key: Key,
+    line: Line,
     /// The rest of a frame of packed messages; at most one frame is held here beyond the window.
     items: Option<Box<Items>>,
     failed: Option<StreamError>,
@@ -27,11 +27,24 @@ pub struct RecvHalf {
     released: bool,
 }
 
+/// What carries the stream.
+enum Line {
+    Native { shared: Arc<Shared>, key: Key },
+    Classic(ClassicRecv),
+}
+
 impl RecvHalf {
     pub(super) fn new(shared: Arc<Shared>, key: Key) -> Self {
+        Self::over(Line::Native { shared, key })
+    }
+
+    pub(crate) fn classic(half: ClassicRecv) -> Self {
+        Self::over(Line::Classic(half))
+    }
+
+    fn over(line: Line) -> Self {
         Self {
-            shared,
-            key,
+            line,
             items: None,
             failed: None,
             last: false,
@@ -47,7 +60,10 @@ impl RecvHalf {
     /// Ready when there is no point in going on, as [`SendHalf::poll_ended`](super::SendHalf::poll_ended) says; one task at a
     /// time can wait for the end of a stream.
     pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
-        poll_ended(&self.shared, self.key, cx)
+        match &self.line {
+            Line::Native { shared, key } => poll_ended(shared, *key, cx),
+            Line::Classic(half) => half.poll_ended(cx),
+        }
     }
 
     /// The next message: one MessagePack value, not scanned. `None` when the peer's half has ended properly; asking
@@ -84,6 +100,10 @@ impl RecvHalf {
     /// As [`recv`](Self::recv), but messages that came in one frame come together, to be taken apart by the reader. Who
     /// finds them malformed says so by [`bad_items`](Self::bad_items).
     pub fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Delivery>, StreamError>> {
+        let (shared, key) = match &self.line {
+            Line::Native { shared, key } => (shared, *key),
+            Line::Classic(half) => return half.poll_recv(cx).map_ok(|message| message.map(Delivery::One)),
+        };
         if let Some(error) = &self.failed {
             return Poll::Ready(Err(error.clone()));
         }
@@ -93,8 +113,7 @@ impl RecvHalf {
         if self.last {
             return Poll::Ready(Ok(None));
         }
-        let key = self.key;
-        let (received, _replaced) = self.shared.with(|state| match state.mux.read(key) {
+        let (received, _replaced) = shared.with(|state| match state.mux.read(key) {
             Received::Pending => (Received::Pending, register(&mut state.wakers(key).recv, cx)),
             Received::Delivery { delivery, last: true } => {
                 // Nothing more will be asked for: the half is let go of under the same lock.
@@ -117,8 +136,10 @@ impl RecvHalf {
 
     /// The messages of a frame are not what the frame said: resets the stream, and gives the error that it ended with.
     pub fn bad_items(&mut self, error: ItemsError) -> StreamError {
-        self.shared
-            .with(|state| state.mux.reset(self.key, Code::BAD_MESSAGE));
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.reset(*key, Code::BAD_MESSAGE)),
+            Line::Classic(half) => half.reset(Code::BAD_MESSAGE),
+        }
         let error = StreamError::BadItems(Arc::new(error));
         self.failed = Some(error.clone());
         error
@@ -126,12 +147,19 @@ impl RecvHalf {
 
     /// Wants no more, and says why. The other half is not concerned.
     pub fn stop(self, code: Code) {
-        self.shared.with(|state| state.mux.stop(self.key, code));
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.stop(*key, code)),
+            // There is nothing to tell the peer with: what still comes is dropped.
+            Line::Classic(_) => {}
+        }
     }
 
     /// Ends both halves at once.
     pub fn reset(self, code: Code) {
-        self.shared.with(|state| state.mux.reset(self.key, code));
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.reset(*key, code)),
+            Line::Classic(half) => half.reset(code),
+        }
     }
 }
 
@@ -140,17 +168,22 @@ impl Drop for RecvHalf {
         if self.released {
             return;
         }
-        let _waker = self.shared.with(|state| {
-            state.mux.release_recv(self.key);
-            state.wakers(self.key).recv.take()
-        });
+        // A classic half has a drop of its own.
+        if let Line::Native { shared, key } = &self.line {
+            let _waker = shared.with(|state| {
+                state.mux.release_recv(*key);
+                state.wakers(*key).recv.take()
+            });
+        }
     }
 }
 
 impl fmt::Debug for RecvHalf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RecvHalf")
-            .field("key", &self.key)
-            .finish_non_exhaustive()
+        let mut named = f.debug_struct("RecvHalf");
+        if let Line::Native { key, .. } = &self.line {
+            named.field("key", key);
+        }
+        named.finish_non_exhaustive()
     }
 }

@@ -3,6 +3,7 @@
 use super::recv::RecvHalf;
 use super::shared::Shared;
 use super::wakers::register;
+use crate::classic::ClassicSend;
 use crate::proto::{FaultReply, Key, Pack, SendError, StreamError};
 use bytes::Bytes;
 use picom_codec::Code;
@@ -17,17 +18,28 @@ use std::task::{Context, Poll, ready};
 /// to the peer. This holds for every interleaving: the reset is queued under the same lock that queues messages, so no
 /// message can follow it, and messages that were taken before it may be lost with it.
 pub struct SendHalf {
-    shared: Arc<Shared>,
-    key: Key,
+    line: Line,
     /// The multiplexer knows it as let go of already.
     released: bool,
+}
+
+/// What carries the stream.
+enum Line {
+    Native { shared: Arc<Shared>, key: Key },
+    Classic(ClassicSend),
 }
 
 impl SendHalf {
     pub(super) fn new(shared: Arc<Shared>, key: Key) -> Self {
         Self {
-            shared,
-            key,
+            line: Line::Native { shared, key },
+            released: false,
+        }
+    }
+
+    pub(crate) fn classic(half: ClassicSend) -> Self {
+        Self {
+            line: Line::Classic(half),
             released: false,
         }
     }
@@ -54,8 +66,11 @@ impl SendHalf {
     /// Waits for room, as [`send`](Self::send) does, and says how much there is: what may be sent in bytes before it has
     /// to be asked for again. The last message may be over.
     pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, SendError>> {
-        let key = self.key;
-        let (ready, _replaced) = self.shared.with(|state| match state.mux.room(key) {
+        let (shared, key) = match &self.line {
+            Line::Native { shared, key } => (shared, *key),
+            Line::Classic(half) => return half.poll_room(cx),
+        };
+        let (ready, _replaced) = shared.with(|state| match state.mux.room(key) {
             Ok(0) => (Poll::Pending, register(&mut state.wakers(key).send, cx)),
             room => (Poll::Ready(room), None),
         });
@@ -68,16 +83,23 @@ impl SendHalf {
     ///
     /// When the peer wants no more or the stream has ended.
     pub fn room(&self) -> Result<usize, SendError> {
-        self.shared.with(|state| state.mux.room(self.key))
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.room(*key)),
+            Line::Classic(half) => half.room(),
+        }
     }
 
     /// Sends the messages of a pack, which is empty then, without waiting for room, and says how much room is left.
     ///
     /// # Errors
     ///
-    /// When the peer wants no more or the stream has ended. The messages are then forgotten.
+    /// When the peer wants no more or the stream has ended. The messages are then forgotten; so are those behind one that a
+    /// peer of the Node library could not read.
     pub fn send_pack(&mut self, pack: &mut Pack) -> Result<usize, SendError> {
-        let sent = self.shared.with(|state| state.mux.send_pack(self.key, pack));
+        let sent = match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.send_pack(*key, pack)),
+            Line::Classic(half) => half.send_pack(pack),
+        };
         pack.clear();
         sent
     }
@@ -89,13 +111,16 @@ impl SendHalf {
     ///
     /// As [`send_pack`](Self::send_pack).
     pub fn try_send_pack(&mut self, pack: &mut Pack) -> Result<bool, SendError> {
-        let sent = self.shared.with(|state| {
-            if state.mux.can_send(self.key)? {
-                state.mux.send_pack(self.key, pack)?;
-                return Ok(true);
-            }
-            Ok(false)
-        });
+        let sent = match &self.line {
+            Line::Native { shared, key } => shared.with(|state| {
+                if state.mux.can_send(*key)? {
+                    state.mux.send_pack(*key, pack)?;
+                    return Ok(true);
+                }
+                Ok(false)
+            }),
+            Line::Classic(half) => half.try_send_pack(pack),
+        };
         if !matches!(sent, Ok(false)) {
             pack.clear();
         }
@@ -108,7 +133,10 @@ impl SendHalf {
     ///
     /// As [`send`](Self::send).
     pub fn start_send(&mut self, message: Bytes) -> Result<(), SendError> {
-        self.shared.with(|state| state.mux.send(self.key, message))
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.send(*key, message)),
+            Line::Classic(half) => half.start_send(&message),
+        }
     }
 
     /// Ends the half behind what is in line.
@@ -117,7 +145,10 @@ impl SendHalf {
     ///
     /// When the peer wants no more or the stream has ended.
     pub fn finish(self) -> Result<(), SendError> {
-        self.shared.with(|state| state.mux.finish(self.key, None))
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.finish(*key, None)),
+            Line::Classic(half) => half.finish(None),
+        }
     }
 
     /// Sends a last message and ends the half.
@@ -126,8 +157,10 @@ impl SendHalf {
     ///
     /// As [`send`](Self::send); the stream is then reset.
     pub fn finish_with(self, message: Bytes) -> Result<(), SendError> {
-        self.shared
-            .with(|state| state.mux.finish(self.key, Some(message)))
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.finish(*key, Some(message))),
+            Line::Classic(half) => half.finish(Some(&message)),
+        }
     }
 
     /// Ends the half with an error, as the acceptor of the stream.
@@ -136,11 +169,15 @@ impl SendHalf {
     ///
     /// When the peer wants no more or the stream has ended.
     pub fn fault(self, fault: FaultReply) -> Result<(), SendError> {
-        self.shared.with(|state| state.mux.fault(self.key, fault))
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.fault(*key, fault)),
+            Line::Classic(half) => half.fault(&fault),
+        }
     }
 
-    /// Ends the call as its acceptor: answers, and lets go of both halves, all at once. An answer over the caller's limit
-    /// becomes the fault that `too_large` makes of its size and of the limit.
+    /// Ends the call as its acceptor: answers, and lets go of both halves, all at once. An answer that can never be sent
+    /// becomes the fault that `otherwise` makes of the reason: it is over the caller's limit, or a caller of the Node library
+    /// could not read it.
     ///
     /// # Errors
     ///
@@ -149,15 +186,18 @@ impl SendHalf {
         mut self,
         mut recv: RecvHalf,
         ending: Ending,
-        too_large: impl FnOnce(u64, u64) -> FaultReply,
+        otherwise: impl FnOnce(&SendError) -> FaultReply,
     ) -> Result<(), SendError> {
+        let (shared, key) = match &self.line {
+            Line::Native { shared, key } => (shared, *key),
+            Line::Classic(half) => return half.conclude(ending, otherwise),
+        };
         self.released = true;
         recv.let_go();
-        let key = self.key;
-        let (sent, _wakers) = self.shared.with(|state| {
+        let (sent, _wakers) = shared.with(|state| {
             let sent = match ending {
                 Ending::Reply(message) => match state.mux.finish(key, message) {
-                    Err(SendError::TooLarge { size, limit }) => state.mux.fault(key, too_large(size, limit)),
+                    Err(error @ SendError::TooLarge { .. }) => state.mux.fault(key, otherwise(&error)),
                     sent => sent,
                 },
                 Ending::Fault(fault) => state.mux.fault(key, fault),
@@ -171,13 +211,19 @@ impl SendHalf {
 
     /// Ends both halves at once.
     pub fn reset(self, code: Code) {
-        self.shared.with(|state| state.mux.reset(self.key, code));
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.reset(*key, code)),
+            Line::Classic(half) => half.reset(code),
+        }
     }
 
     /// Ready when there is no point in going on: the stream was reset, its deadline has passed, the connection is lost,
     /// or the peer wants no more of this half.
     pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
-        poll_ended(&self.shared, self.key, cx)
+        match &self.line {
+            Line::Native { shared, key } => poll_ended(shared, *key, cx),
+            Line::Classic(half) => half.poll_ended(cx),
+        }
     }
 
     /// Waits until there is no point in going on: see [`poll_ended`](Self::poll_ended). Cancel safe.
@@ -191,11 +237,14 @@ impl Drop for SendHalf {
         if self.released {
             return;
         }
-        let _wakers = self.shared.with(|state| {
-            state.mux.release_send(self.key);
-            let wakers = state.wakers(self.key);
-            (wakers.send.take(), wakers.ended.take())
-        });
+        // A classic half has a drop of its own.
+        if let Line::Native { shared, key } = &self.line {
+            let _wakers = shared.with(|state| {
+                state.mux.release_send(*key);
+                let wakers = state.wakers(*key);
+                (wakers.send.take(), wakers.ended.take())
+            });
+        }
     }
 }
 
@@ -209,9 +258,11 @@ pub(super) fn poll_ended(shared: &Shared, key: Key, cx: &mut Context<'_>) -> Pol
 
 impl fmt::Debug for SendHalf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SendHalf")
-            .field("key", &self.key)
-            .finish_non_exhaustive()
+        let mut named = f.debug_struct("SendHalf");
+        if let Line::Native { key, .. } = &self.line {
+            named.field("key", key);
+        }
+        named.finish_non_exhaustive()
     }
 }
 

@@ -3,8 +3,11 @@
 
 use super::vacancy::Vacancy;
 use super::wakers::{StreamWakers, WakeList};
+use crate::connector::BoxIo;
 use crate::proto::{Event, Key, Mux};
+use bytes::BytesMut;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 use tokio::sync::Notify;
@@ -18,6 +21,32 @@ pub struct PeerInfo {
     pub service: Option<Arc<str>>,
     /// The instance, likewise.
     pub instance: Option<Arc<str>>,
+}
+
+/// Where the driver leaves a byte stream whose client turned out to speak classic.
+#[derive(Default)]
+pub(crate) struct HandOver {
+    wanted: AtomicBool,
+    taken: Mutex<Option<(BoxIo, BytesMut)>>,
+}
+
+impl HandOver {
+    /// Somebody will take such a stream.
+    pub(crate) fn want(&self) {
+        self.wanted.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn takes(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn hand_over(&self, io: BoxIo, read: BytesMut) {
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some((io, read));
+    }
+
+    pub(crate) fn take(&self) -> Option<(BoxIo, BytesMut)> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 pub(crate) struct State {
@@ -37,6 +66,7 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Told when the connection stands, drains or has ended.
     changed: Notify,
+    pub(crate) classic: HandOver,
     peer: OnceLock<Arc<PeerInfo>>,
     /// Who waits for a slot, on connections of a pool.
     pub(crate) vacancy: OnceLock<Arc<Vacancy>>,
@@ -57,6 +87,7 @@ impl Shared {
         Self {
             state: Mutex::new(state),
             changed: Notify::new(),
+            classic: HandOver::default(),
             peer: OnceLock::new(),
             vacancy: OnceLock::new(),
             address,

@@ -1,7 +1,7 @@
 //! One dial: a byte stream, a handshake, and the news for everybody who waits for it.
 
 use crate::conn::{Connection, HandshakeError};
-use crate::connector::Connector;
+use crate::connector::{BoxIo, Connector};
 use crate::proto::{ConnectionConfig, Identity, Outcome};
 use std::io;
 use std::sync::Arc;
@@ -75,23 +75,24 @@ pub(super) struct DialContext {
 }
 
 impl DialContext {
-    pub(super) async fn dial(self, authority: &Arc<str>, meant: Identity) -> Result<Connection, DialError> {
+    /// The byte stream alone.
+    pub(super) async fn connect(&self, authority: &Arc<str>) -> Result<BoxIo, DialError> {
         let limit = self.connect_timeout;
-        let io = match timeout(limit, self.connector.connect(authority)).await {
-            Ok(Ok(io)) => io,
-            Ok(Err(error)) => {
-                return Err(DialError::Connect {
-                    authority: authority.clone(),
-                    error: Arc::new(error),
-                });
-            }
-            Err(_) => {
-                return Err(DialError::Timeout {
-                    authority: authority.clone(),
-                    limit,
-                });
-            }
-        };
+        match timeout(limit, self.connector.connect(authority)).await {
+            Ok(Ok(io)) => Ok(io),
+            Ok(Err(error)) => Err(DialError::Connect {
+                authority: authority.clone(),
+                error: Arc::new(error),
+            }),
+            Err(_) => Err(DialError::Timeout {
+                authority: authority.clone(),
+                limit,
+            }),
+        }
+    }
+
+    pub(super) async fn dial(self, authority: &Arc<str>, meant: Identity) -> Result<Connection, DialError> {
+        let io = self.connect(authority).await?;
         let connection = Connection::client(io, authority.to_string(), meant, self.connection)
             .await
             .map_err(|error| match error {

@@ -2,6 +2,7 @@
 //! again in `backoff.rs`, and a dial itself is `dial.rs`: this file holds the table.
 
 mod backoff;
+mod classic;
 mod dial;
 mod slots;
 
@@ -9,6 +10,7 @@ use crate::conn::{Connection, Vacancy};
 use crate::connector::Connector;
 use crate::proto::{ConfigError, ConnectionConfig, Identity};
 use backoff::Backoff;
+use classic::ClassicCalls;
 pub use dial::DialError;
 use dial::{Dial, DialContext};
 use slots::{Decision, SlotView};
@@ -125,6 +127,7 @@ struct Inner {
     config: PoolConfig,
     connection: ConnectionConfig,
     table: Mutex<Table>,
+    classic: Arc<ClassicCalls>,
 }
 
 #[derive(Default)]
@@ -205,12 +208,15 @@ impl Pool {
             jitter: config.seed,
             ..Table::default()
         });
+        let streams = connection.stream_limit as usize;
+        let classic = ClassicCalls::new(config.connections_per_target.saturating_mul(streams));
         Ok(Pool {
             inner: Arc::new(Inner {
                 connector,
                 config,
                 connection,
                 table,
+                classic,
             }),
         })
     }
@@ -358,11 +364,15 @@ impl Pool {
             std::mem::take(&mut table.slots)
         };
         let connections: Vec<Connection> = slots.into_values().flat_map(|slot| slot.connections).collect();
+        let classic = self.inner.classic.close(grace);
         for connection in &connections {
             connection.drain(grace);
         }
         for connection in connections {
             connection.closed().await;
+        }
+        for handle in classic {
+            handle.closed().await;
         }
     }
 

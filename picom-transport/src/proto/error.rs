@@ -133,6 +133,9 @@ pub enum SendError {
         /// What the peer takes.
         limit: u64,
     },
+    /// The peer speaks classic and could not read the message (PROTOCOL §12.6). The stream goes on.
+    #[error("a peer of the Node library could not read the message")]
+    Unreadable(#[source] Box<picom_codec::classic::Unreadable>),
     /// Nothing at all is not a MessagePack value. The stream goes on.
     #[error("an empty message is no MessagePack value")]
     Empty,
@@ -161,6 +164,9 @@ pub enum OpenError {
         /// What the peer takes.
         limit: u64,
     },
+    /// The peer speaks classic and could not read the args (PROTOCOL §12.6).
+    #[error("a peer of the Node library could not read the arguments")]
+    Unreadable(#[source] Box<picom_codec::classic::Unreadable>),
     /// Nothing at all is not a MessagePack value.
     #[error("the arguments are empty: no MessagePack value")]
     Empty,
@@ -193,6 +199,16 @@ pub enum ConnectionError {
     /// The socket took nothing, or a frame stayed incomplete, for too long.
     #[error("the connection stalled for {0:?}")]
     Stalled(Duration),
+    /// A classic call was announced with so much that there was no room for it beside the others that are still arriving.
+    #[error(
+        "a header of which {have} bytes are held finds no room in the {limit} for all that are still arriving"
+    )]
+    HeaderBudget {
+        /// What it holds, in bytes.
+        have: u64,
+        /// What all of the listener may hold beyond a frame each, in bytes.
+        limit: u64,
+    },
     /// The handshake took too long.
     #[error("no handshake within {0:?}")]
     HelloTimeout(Duration),

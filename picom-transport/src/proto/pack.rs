@@ -88,6 +88,13 @@ impl Pack {
         self.bytes.capacity() + 2 * self.lengths.capacity()
     }
 
+    /// The messages, one by one.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = Bytes> {
+        let mut rest = self.to_bytes();
+        let lengths = self.lengths.iter().map(|length| usize::from(*length));
+        lengths.map(move |length| rest.split_to(length.min(rest.len())))
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }

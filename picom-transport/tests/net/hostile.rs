@@ -75,6 +75,7 @@ async fn silence_is_closed_after_the_hello_time_out() {
     for mut socket in sockets {
         let mut rest = Vec::new();
         socket.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"", "a peer whose dialect is not known is told nothing");
     }
     settled(&running, 1).await;
 }

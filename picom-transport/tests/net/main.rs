@@ -1,6 +1,7 @@
 //! The tasks around the multiplexer: over a few real sockets, and over a network in memory with its faults.
 
 mod calls;
+mod classic;
 mod hostile;
 mod pool;
 mod service;

@@ -16,10 +16,18 @@ const CRATES: &[Allowed] = &[
         package: "picom-codec",
         libraries: &[
             ("bytes", "bodies are slices of what was read"),
+            (
+                "chrono",
+                "its moments as dates of the classic dialect (feature chrono)",
+            ),
             ("rmp-serde", "typed values, behind the scan"),
             ("rmpv", "dynamic values, behind the scan"),
             ("serde", "what a value is"),
             ("thiserror", "typed errors"),
+            (
+                "time",
+                "its moments as dates of the classic dialect (feature time)",
+            ),
             ("tokio-util", "the Decoder and Encoder traits; no runtime"),
         ],
     },

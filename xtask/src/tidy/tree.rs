@@ -11,7 +11,7 @@ use super::packages::{self, Package};
 use super::source::Source;
 
 /// Directories with what was built or found, not written.
-const PASSED_OVER: &[&str] = &["target", ".git", "artifacts", "coverage"];
+const PASSED_OVER: &[&str] = &["target", ".git", "artifacts", "coverage", "node_modules"];
 
 /// What the rules read; everything else is only known by its path.
 const READ: &[&str] = &["rs", "md", "toml", "txt"];
