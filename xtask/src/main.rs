@@ -12,6 +12,7 @@ mod outcome;
 mod process;
 mod stopwatch;
 mod tidy;
+mod times;
 mod workspace;
 
 use std::process::ExitCode;
