@@ -167,7 +167,8 @@ pub(crate) fn reuse(old: &[Arc<Instance>], mut new: Vec<Arc<Instance>>) -> (Vec<
             .next_if(|known| known.cmp_key(instance) == Ordering::Less)
             .is_some()
         {}
-        match before.next_if(|known| **known == *instance) {
+        // A source that keeps what did not change hands over the very same allocations.
+        match before.next_if(|known| Arc::ptr_eq(known, instance) || **known == *instance) {
             Some(known) => *instance = known.clone(),
             None => same = false,
         }

@@ -16,6 +16,7 @@ mod entry;
 mod environment;
 mod http;
 mod query;
+mod recall;
 mod registrar;
 mod resolver;
 #[cfg(feature = "tls")]
