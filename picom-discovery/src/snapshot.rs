@@ -116,6 +116,7 @@ impl Snapshot {
                 (None, None) => return diff,
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
+                (Some(one), Some(other)) if Arc::ptr_eq(one, other) => Ordering::Equal,
                 (Some(one), Some(other)) => one.cmp_key(other),
             };
             match order {
