@@ -52,6 +52,16 @@ impl Dev {
             processes: AtomicU64::new(1),
         }
     }
+
+    /// Its HTTP API.
+    pub fn plain_api(&self) -> &Api {
+        &self.api
+    }
+
+    /// The name of its node.
+    pub fn node(&self) -> String {
+        DevAgentConfig::default().node
+    }
 }
 
 #[async_trait]

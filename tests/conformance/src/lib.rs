@@ -9,6 +9,7 @@ mod http;
 mod lists;
 mod meter;
 mod mock;
+pub mod recording;
 mod sight;
 mod subject;
 
