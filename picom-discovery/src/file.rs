@@ -423,12 +423,42 @@ mod tests {
         assert_eq!(ports(&*watch.changed().await), [5]);
     }
 
+    #[tokio::test]
+    async fn nobody_looks_after_the_last_watch() {
+        let file = TheFile::new(r#"{"svc": ["h:1"]}"#);
+        let source = FileSource::open(&file.0).unwrap();
+        let is_looking = |source: &FileSource| source.shared.lock().looking;
+        let (first, mut second) = (source.watch(&name()), source.watch(&name()));
+        assert_eq!(
+            source.shared.lock().publishers.len(),
+            1,
+            "two who watch one name share it"
+        );
+        drop(first);
+        file.replace(r#"{"svc": ["h:2"]}"#);
+        assert_eq!(ports(&*second.changed().await), [2]);
+        assert!(is_looking(&source));
+        drop(second);
+        // It notices at its next look.
+        tokio::time::sleep(2 * LOOK_EVERY).await;
+        assert!(!is_looking(&source));
+        let mut again = source.watch(&name());
+        assert!(is_looking(&source));
+        assert_eq!(ports(&*again.ready().await), [2]);
+        // The watch needs no handle.
+        drop(source);
+        file.replace(r#"{"svc": ["h:3"]}"#);
+        assert_eq!(ports(&*again.changed().await), [3]);
+    }
+
     #[test]
     fn what_cannot_be_taken_is_named_at_the_start() {
         for (text, words) in [
             ("[]", "invalid type"),
             (r#"{"": []}"#, "empty"),
             (r#"{"svc": ["10.0.0.1"]}"#, "it has no port"),
+            (r#"{"svc": ["10.0.0.1:0"]}"#, "10.0.0.1:0"),
+            (r#"{"svc": ["10.0.0.1:65536"]}"#, "10.0.0.1:65536"),
             (r#"{"svc": [{"address": "h:1", "wieght": 1}]}"#, "did not match"),
         ] {
             let file = TheFile::new(text);
