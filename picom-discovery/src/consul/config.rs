@@ -288,10 +288,12 @@ impl ConsulConfig {
                 _ => host_fault(host),
             };
             if let Some(reason) = reason {
-                return Err(ConfigError::Address {
-                    address: authority(host, *port),
-                    reason,
-                });
+                // A host that is none may hold a scheme or a port: with another behind it nobody would recognise it.
+                let address = match port {
+                    0 => authority(host, *port),
+                    _ => host.clone(),
+                };
+                return Err(ConfigError::Address { address, reason });
             }
         }
         Ok(())

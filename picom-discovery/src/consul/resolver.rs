@@ -209,7 +209,19 @@ impl Resolver {
             None => News::Fresh(reading.instances),
             Some(error) => News::OutOfTouch(reading.instances, Arc::new(error)),
         };
-        if let Some(next) = successor(&self.publisher.latest(), now, news) {
+        let last = self.publisher.latest();
+        if let Some(next) = successor(&last, now, news) {
+            let serves = |set: &Snapshot| set.instances.iter().any(|one| one.is_usable());
+            let instances = next.instances.len();
+            match (last.is_ready() && serves(&last), serves(&next)) {
+                (false, true) => {
+                    tracing::info!(service = %self.service, instances, "service found");
+                }
+                (true, false) => {
+                    tracing::info!(service = %self.service, instances, "service lost: no instance passes");
+                }
+                _ => {}
+            }
             self.publisher.publish(next);
         }
     }
