@@ -94,7 +94,7 @@ impl Registrar {
         on_unavailable: OnUnavailable,
     ) -> Self {
         let client = claim.client.clone();
-        let times = CheckTimes::new(registration.ttl(), client.call_timeout);
+        let times = CheckTimes::new(registration.ttl(), client.call_timeout, client.settling);
         let now = tokio::time::Instant::now().into_std();
         Self {
             check: TtlCheck::new(claim.id.clone(), times, now),

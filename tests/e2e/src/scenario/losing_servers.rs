@@ -38,6 +38,8 @@ struct Play<'a> {
     struck: Instant,
     /// Kept until the load has ended.
     newcomer: Option<Server>,
+    /// How long after a leader's return it was seen.
+    behind: Duration,
 }
 
 /// A leader that is killed.
@@ -138,6 +140,7 @@ impl<'a> Play<'a> {
             times: Times::of(fault),
             struck: Instant::now(),
             newcomer: None,
+            behind: Duration::ZERO,
         }
     }
 
@@ -222,6 +225,11 @@ impl<'a> Play<'a> {
             failures.first()
         );
         self.world.check(&records);
+        assert!(
+            self.behind <= SEEN,
+            "the newcomer was seen {:?} after a leader's return",
+            self.behind
+        );
         assert!(missed.is_empty(), "{known:?} was not always usable: {missed:?}");
     }
 }
