@@ -535,7 +535,13 @@ mod tests {
             "{error}"
         );
         let config = ConsulConfig::new("0.0.0.0", 8500);
-        assert!(config.check().unwrap_err().to_string().contains("\"0.0.0.0\" is no address"));
+        assert!(
+            config
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("\"0.0.0.0\" is no address")
+        );
         assert!(ConsulConfig::new("a", 0).check().is_err());
     }
 }

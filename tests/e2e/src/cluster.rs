@@ -22,7 +22,7 @@ use crate::patience::within;
 use crate::scratch::Scratch;
 
 pub use member::Member;
-pub use sight::{Sight, is_stale, usable};
+pub use sight::{Shown, Sight, is_stale, usable};
 pub use times::{TIMES, Times};
 
 /// Three servers elect a leader in two to four seconds; after all were killed at once it was seen to take ten, and a

@@ -12,10 +12,13 @@ use tokio::time::Instant;
 
 use crate::patience::within;
 
+/// A snapshot, and when it was shown.
+pub type Shown = (Instant, Arc<Snapshot>);
+
 /// A watch and all it has shown.
 #[derive(Debug)]
 pub struct Sight {
-    seen: Arc<Mutex<Vec<(Instant, Arc<Snapshot>)>>>,
+    seen: Arc<Mutex<Vec<Shown>>>,
     count: watch::Receiver<usize>,
     task: JoinHandle<()>,
 }
@@ -74,7 +77,7 @@ impl Sight {
     }
 
     /// Everything it has shown.
-    pub fn all(&self) -> Vec<(Instant, Arc<Snapshot>)> {
+    pub fn all(&self) -> Vec<Shown> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
