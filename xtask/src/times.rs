@@ -107,12 +107,12 @@ mod tests {
             r#"{"fault": "quorum lost", "seen": [["elected", 12.125], ["failed", 0]]}"#,
         ];
         let lines: Vec<Line> = lines.into_iter().filter_map(Line::parse).collect();
-        let expected = "\
-  fault          stale  elected  failed
-  leader killed  0.010    2.500       0
-  quorum lost        –   12.125       0
-";
-        assert_eq!(table(&lines), expected);
+        let expected = [
+            "  fault          stale  elected  failed\n",
+            "  leader killed  0.010    2.500       0\n",
+            "  quorum lost        –   12.125       0\n",
+        ];
+        assert_eq!(table(&lines), expected.concat());
         assert_eq!(
             to_json(&lines)[1],
             json!({"fault": "quorum lost", "elected": 12.125, "failed": 0})
