@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError as Answered, NetError};
 use hickory_resolver::proto::rr::{RData, RecordType};
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
@@ -32,6 +32,9 @@ const LATEST: Duration = Duration::from_secs(300);
 /// First and longest wait after an error.
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_CAP: Duration = Duration::from_secs(30);
+/// After an answer that there is nobody, where it does not say how long that holds: who waits for the first instance
+/// should find it soon, and a question every few seconds is nothing to a name server.
+const NOBODY: u32 = 5;
 /// Records of one answer that are taken; more are no set of instances but a mistake.
 const MAX_RECORDS: usize = 4096;
 /// The version of the native protocol those in DNS speak: the first, which every picom speaks.
@@ -211,6 +214,13 @@ impl Discovery for Dns {
     }
 }
 
+/// The records of one answer, each with its time to live.
+struct Records {
+    all: Vec<(RData, u32)>,
+    /// How long it holds that there are none, if there are none.
+    nobody_for: Option<u32>,
+}
+
 /// One service's questions.
 struct Asking {
     shared: Arc<Shared>,
@@ -307,15 +317,20 @@ impl Shared {
     ) -> Result<(Vec<Arc<Instance>>, Duration), NetError> {
         let mut found = Vec::new();
         let mut ttl = u32::MAX;
+        let nobody_for;
         match question {
             Question::Host { name, port } => {
-                for address in self.addresses(name, &mut ttl).await? {
+                let (addresses, absent) = self.addresses(name, &mut ttl).await?;
+                nobody_for = absent;
+                for address in addresses {
                     found.push(Instance::at(service.clone(), address.to_string(), *port));
                 }
             }
             Question::Srv { name } => {
                 let mut targets = Vec::new();
-                for (data, lives) in self.records(name, RecordType::SRV).await? {
+                let records = self.records(name, RecordType::SRV).await?;
+                nobody_for = records.nobody_for;
+                for (data, lives) in records.all {
                     if let RData::SRV(srv) = data {
                         ttl = ttl.min(lives);
                         targets.push(srv);
@@ -342,28 +357,33 @@ impl Shared {
             one.node = "dns".into();
             one.native(NATIVE)
         });
-        // Of a name that does not exist nothing says how long that holds: half a minute, as resolvers do.
-        let ttl = if ttl == u32::MAX { 30 } else { ttl };
+        let ttl = match ttl {
+            u32::MAX => nobody_for.unwrap_or(NOBODY),
+            ttl => ttl,
+        };
         let snapshot = Snapshot::live(service.clone(), instances);
         Ok((snapshot.instances, Duration::from_secs(ttl.into())))
     }
 
-    /// A and AAAA. That one of them fails is no error if the other has something.
-    async fn addresses(&self, name: &str, ttl: &mut u32) -> Result<Vec<IpAddr>, NetError> {
+    /// A and AAAA, and how long it holds that there are none. That one of them fails is no error if the other has something.
+    async fn addresses(&self, name: &str, ttl: &mut u32) -> Result<(Vec<IpAddr>, Option<u32>), NetError> {
         let (four, six) = tokio::join!(
             self.records(name, RecordType::A),
             self.records(name, RecordType::AAAA)
         );
-        let records = match (four, six) {
-            (Ok(four), Ok(six)) => four.into_iter().chain(six).collect(),
-            (Ok(some), Err(error)) | (Err(error), Ok(some)) => match some.is_empty() {
+        let (all, nobody_for) = match (four, six) {
+            (Ok(four), Ok(six)) => {
+                let shorter = four.nobody_for.into_iter().chain(six.nobody_for).min();
+                (four.all.into_iter().chain(six.all).collect(), shorter)
+            }
+            (Ok(some), Err(error)) | (Err(error), Ok(some)) => match some.all.is_empty() {
                 true => return Err(error),
-                false => some,
+                false => (some.all, None),
             },
             (Err(error), Err(_)) => return Err(error),
         };
         let mut addresses = Vec::new();
-        for (data, lives) in records {
+        for (data, lives) in all {
             match data {
                 RData::A(address) => addresses.push(IpAddr::V4(address.0)),
                 RData::AAAA(address) => addresses.push(IpAddr::V6(address.0)),
@@ -371,17 +391,23 @@ impl Shared {
             }
             *ttl = (*ttl).min(lives);
         }
-        Ok(addresses)
+        Ok((addresses, nobody_for))
     }
 
-    /// The records of one type; none if there are none.
-    async fn records(&self, name: &str, of: RecordType) -> Result<Vec<(RData, u32)>, NetError> {
+    /// The records of one type.
+    async fn records(&self, name: &str, of: RecordType) -> Result<Records, NetError> {
         match self.resolver.lookup(name, of).await {
             Ok(found) => {
                 let records = found.answers().iter().take(MAX_RECORDS);
-                Ok(records.map(|record| (record.data.clone(), record.ttl)).collect())
+                Ok(Records {
+                    all: records.map(|record| (record.data.clone(), record.ttl)).collect(),
+                    nobody_for: None,
+                })
             }
-            Err(error) if error.is_no_records_found() => Ok(Vec::new()),
+            Err(NetError::Dns(Answered::NoRecordsFound(none))) => Ok(Records {
+                all: Vec::new(),
+                nobody_for: none.negative_ttl,
+            }),
             Err(error) => Err(error),
         }
     }

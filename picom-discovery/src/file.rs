@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -153,7 +153,10 @@ impl Discovery for FileSource {
             && let Ok(handle) = tokio::runtime::Handle::try_current()
         {
             state.looking = true;
-            let looking = Looking(Arc::downgrade(&self.shared));
+            let looking = Looking {
+                shared: self.shared.clone(),
+                ended: false,
+            };
             handle.spawn(looking.run());
         }
         drop(state);
@@ -171,21 +174,27 @@ impl Discovery for FileSource {
     }
 }
 
-/// The task that looks; dropped with its runtime, it lets the next watch begin anew.
-struct Looking(Weak<Shared>);
+/// The task that looks, as long as anybody watches; dropped with its runtime, it lets the next watch begin anew.
+struct Looking {
+    shared: Arc<Shared>,
+    ended: bool,
+}
 
 impl Looking {
-    async fn run(self) {
+    async fn run(mut self) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let Some(shared) = self.0.upgrade() else { return };
             {
-                let mut state = shared.lock();
+                let mut state = self.shared.lock();
                 state.publishers.retain(|_, publisher| !publisher.is_unwatched());
                 if state.publishers.is_empty() {
+                    // Before the lock is given back: a watch that comes now has to begin another task.
+                    state.looking = false;
+                    self.ended = true;
                     return;
                 }
             }
+            let shared = self.shared.clone();
             // Off the runtime's thread: the file may lie on a network.
             if tokio::task::spawn_blocking(move || shared.look()).await.is_err() {
                 return;
@@ -196,8 +205,9 @@ impl Looking {
 
 impl Drop for Looking {
     fn drop(&mut self) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.lock().looking = false;
+        // After its own end another one may look already, for those who came since.
+        if !self.ended {
+            self.shared.lock().looking = false;
         }
     }
 }
@@ -413,12 +423,42 @@ mod tests {
         assert_eq!(ports(&*watch.changed().await), [5]);
     }
 
+    #[tokio::test]
+    async fn nobody_looks_after_the_last_watch() {
+        let file = TheFile::new(r#"{"svc": ["h:1"]}"#);
+        let source = FileSource::open(&file.0).unwrap();
+        let is_looking = |source: &FileSource| source.shared.lock().looking;
+        let (first, mut second) = (source.watch(&name()), source.watch(&name()));
+        assert_eq!(
+            source.shared.lock().publishers.len(),
+            1,
+            "two who watch one name share it"
+        );
+        drop(first);
+        file.replace(r#"{"svc": ["h:2"]}"#);
+        assert_eq!(ports(&*second.changed().await), [2]);
+        assert!(is_looking(&source));
+        drop(second);
+        // It notices at its next look.
+        tokio::time::sleep(2 * LOOK_EVERY).await;
+        assert!(!is_looking(&source));
+        let mut again = source.watch(&name());
+        assert!(is_looking(&source));
+        assert_eq!(ports(&*again.ready().await), [2]);
+        // The watch needs no handle.
+        drop(source);
+        file.replace(r#"{"svc": ["h:3"]}"#);
+        assert_eq!(ports(&*again.changed().await), [3]);
+    }
+
     #[test]
     fn what_cannot_be_taken_is_named_at_the_start() {
         for (text, words) in [
             ("[]", "invalid type"),
             (r#"{"": []}"#, "empty"),
             (r#"{"svc": ["10.0.0.1"]}"#, "it has no port"),
+            (r#"{"svc": ["10.0.0.1:0"]}"#, "10.0.0.1:0"),
+            (r#"{"svc": ["10.0.0.1:65536"]}"#, "10.0.0.1:65536"),
             (r#"{"svc": [{"address": "h:1", "wieght": 1}]}"#, "did not match"),
         ] {
             let file = TheFile::new(text);

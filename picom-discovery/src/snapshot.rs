@@ -116,6 +116,7 @@ impl Snapshot {
                 (None, None) => return diff,
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
+                (Some(one), Some(other)) if Arc::ptr_eq(one, other) => Ordering::Equal,
                 (Some(one), Some(other)) => one.cmp_key(other),
             };
             match order {
@@ -167,7 +168,8 @@ pub(crate) fn reuse(old: &[Arc<Instance>], mut new: Vec<Arc<Instance>>) -> (Vec<
             .next_if(|known| known.cmp_key(instance) == Ordering::Less)
             .is_some()
         {}
-        match before.next_if(|known| **known == *instance) {
+        // A source that keeps what did not change hands over the very same allocations.
+        match before.next_if(|known| Arc::ptr_eq(known, instance) || **known == *instance) {
             Some(known) => *instance = known.clone(),
             None => same = false,
         }

@@ -187,3 +187,21 @@ async fn a_service_that_is_not_listed_is_live_and_empty_and_bad_names_are_refuse
     }
     assert_eq!(*server.asked.lock().unwrap(), 0);
 }
+
+#[tokio::test]
+async fn nobody_asks_after_the_last_watch_and_two_share_a_question() {
+    let server = Server::new(Reply::Records(vec![srv(1, 1, 9001, "a.example")])).await;
+    let dns = Dns::server(server.address)
+        .unwrap()
+        .with_srv(name(), "_svc._tcp.example")
+        .unwrap();
+    let (mut first, mut second) = (dns.watch(&name()), dns.watch(&name()));
+    for watch in [&mut first, &mut second] {
+        timeout(PATIENCE, watch.ready()).await.unwrap();
+    }
+    assert_eq!(*server.asked.lock().unwrap(), 1);
+    drop((first, second));
+    // It would be asked for again after a second.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(*server.asked.lock().unwrap(), 1);
+}

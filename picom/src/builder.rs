@@ -97,7 +97,8 @@ impl Builder {
         }
     }
 
-    /// The host of Consul's agent; 127.0.0.1 by default.
+    /// The host of Consul's agent; 127.0.0.1 by default. Also an address as `CONSUL_HTTP_ADDR` may hold it, with a port, a
+    /// scheme, a path before `/v1`, or of a unix socket.
     pub fn consul_host(mut self, host: impl Into<String>) -> Self {
         self.consul_host = Some(host.into());
         self
@@ -417,7 +418,13 @@ impl Builder {
             Some(config) => config.clone(),
             None => ConsulConfig::from_variables(variable).map_err(ConfigError::Consul)?,
         };
-        if self.consul_host.is_some() || self.consul_port.is_some() {
+        if let Some(address) = self.consul_host.as_deref().filter(|host| is_address(host)) {
+            let at = ConsulConfig::at(address).map_err(ConfigError::Consul)?;
+            (config.address, config.tls.enabled) = (at.address, at.tls.enabled);
+            if let (Some(wanted), AgentAddress::Tcp { port, .. }) = (self.consul_port, &mut config.address) {
+                *port = wanted;
+            }
+        } else if self.consul_host.is_some() || self.consul_port.is_some() {
             let (host, port, prefix) = match config.address {
                 AgentAddress::Tcp { host, port, prefix } => (host, port, prefix),
                 AgentAddress::Unix { .. } => {
@@ -446,6 +453,11 @@ impl Builder {
         let consul = Consul::new(config).map_err(ConfigError::Consul)?;
         Ok((Arc::new(consul), Some(address)))
     }
+}
+
+/// Whether it says more than a host: bare IPv6 addresses have colons too, and more than one.
+fn is_address(host: &str) -> bool {
+    host.contains(['/', '[']) || host.matches(':').count() == 1
 }
 
 impl fmt::Debug for Builder {
@@ -530,6 +542,25 @@ mod tests {
         );
         let alone = build(Builder::new("s").without_environment(), VARIABLES).unwrap();
         assert_eq!(shown(&alone), shown(&plain));
+    }
+
+    #[test]
+    fn consuls_host_may_be_a_whole_address() {
+        for (host, port, expected) in [
+            ("10.0.0.7", None, "10.0.0.7:8500"),
+            ("10.0.0.7:9000", None, "10.0.0.7:9000"),
+            ("http://10.0.0.7:8500", None, "10.0.0.7:8500"),
+            ("http://10.0.0.7/consul", Some(81), "10.0.0.7:81/consul"),
+            ("::1", None, "[::1]:8500"),
+            ("[::1]:9000", None, "[::1]:9000"),
+            ("unix:///run/consul.sock", None, "unix:///run/consul.sock"),
+        ] {
+            let mut builder = Builder::new("s").consul_host(host);
+            if let Some(port) = port {
+                builder = builder.consul_port(port);
+            }
+            assert_eq!(shown(&build(builder, &[]).unwrap()).5, expected, "{host}");
+        }
     }
 
     #[test]

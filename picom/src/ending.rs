@@ -93,7 +93,12 @@ async fn end(inner: &Inner) -> EndReport {
     let begun = Instant::now();
     let grace = inner.settings.server.drain_timeout;
     let mut report = match inner.exposure.end().await {
-        Some(exposed) => exposed.server.end().await,
+        Some(exposed) => {
+            tracing::info!(service = %inner.settings.name, "draining");
+            let report = exposed.server.end().await;
+            inner.exposure.over();
+            report
+        }
         None => EndReport::default(),
     };
     // What is left of the time: calls nobody's handler waits for any more may still have it.
@@ -105,7 +110,7 @@ async fn end(inner: &Inner) -> EndReport {
         inner.client.close(std::time::Duration::ZERO).await;
     }
     report.took = begun.elapsed();
-    tracing::debug!(service = %inner.settings.name, %report, "ended");
+    tracing::info!(service = %inner.settings.name, %report, "ended");
     report
 }
 

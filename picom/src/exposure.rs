@@ -61,6 +61,10 @@ impl Exposure {
         {
             let mut stage = inner.exposure.stage();
             match &*stage {
+                // Also while it ends: what is exposed yet is not for long.
+                Stage::New | Stage::Exposed(_) if inner.ending.has_begun() => {
+                    return Err(ExposeError::Ended { service: service() }.into());
+                }
                 Stage::New => *stage = Stage::Exposing,
                 Stage::Exposing => {
                     let address = "an address that is being found".to_owned();
@@ -122,11 +126,16 @@ impl Exposure {
         }
     }
 
+    /// What was exposed has ended.
+    pub(crate) fn over(&self) {
+        *self.stage() = Stage::Ended;
+    }
+
     async fn settle(&self, inner: &Inner, exposed: Result<Exposed, ExposeError>) -> Result<(), ExposeError> {
         let ended = inner.ending.has_begun();
         let result = match exposed {
             Ok(exposed) => {
-                tracing::debug!(service = %inner.settings.name, address = %exposed.advertised, "exposed");
+                tracing::info!(service = %inner.settings.name, address = %exposed.advertised, "exposed");
                 *self.stage() = Stage::Exposed(exposed);
                 // Who ended meanwhile finds it there, and takes it back.
                 if ended {

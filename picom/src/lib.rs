@@ -62,7 +62,9 @@ pub use status::Status;
 
 pub use picom_codec::classic::{ClassicDate, date};
 pub use picom_codec::{Blob, Code, Limits};
-pub use picom_discovery::{Discovery, Fixed, consul};
+pub use picom_discovery::{Discovery, FileError, FileSource, Fixed, consul};
+#[cfg(feature = "dns")]
+pub use picom_discovery::{Dns, DnsError};
 pub use picom_rpc::{
     Attempt, Balance, CallError, CallFailure, Context, EndReport, EndpointState, EndpointStatus, Fault,
     Handler, In, Metadata, MetadataValue, Methods, MethodsError, MethodsWith, Out, Outcome, Receive,

@@ -204,6 +204,22 @@ async fn end_before_expose_is_safe_and_final() {
 }
 
 #[tokio::test]
+async fn what_was_exposed_and_has_ended_is_not_exposed_any_more() {
+    let world = InMemory::new();
+    let picom = Picom::builder("s").in_memory(&world).build().unwrap();
+    picom.expose(methods()).await.unwrap();
+    assert!(picom.status().to_string().contains("exposed at"));
+    assert!(picom.end().await.is_clean());
+    let status = picom.status();
+    assert!(status.advertised.is_none() && status.server.is_none(), "{status}");
+    let error = picom.expose(methods()).await.unwrap_err();
+    assert!(
+        matches!(error.as_expose(), Some(ExposeError::Ended { service }) if service == "s"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn end_during_expose_leaves_nothing_in_consul() {
     let agent = agent().await;
     for pause in [0, 1, 2, 3, 5, 8, 13, 21] {

@@ -54,11 +54,37 @@ const STEPS: &[Step] = &[
             "--workspace",
             "--all-targets",
             "--features",
-            "picom-e2e/consul",
+            "picom-e2e/consul,picom-e2e/slow,picom-e2e/cluster",
             "--",
             "-D",
             "warnings",
         ],
+        environment: &[],
+    },
+    // Who uses discovery alone has none of the features the workspace turns on for its own tests.
+    Step {
+        name: "discovery",
+        words: &["check", "--package", "picom-discovery"],
+        environment: &[],
+    },
+    Step {
+        name: "discovery-dev-agent",
+        words: &["check", "--package", "picom-discovery", "--features", "dev-agent"],
+        environment: &[],
+    },
+    Step {
+        name: "discovery-dns",
+        words: &["check", "--package", "picom-discovery", "--features", "dns"],
+        environment: &[],
+    },
+    Step {
+        name: "discovery-mock",
+        words: &["check", "--package", "picom-discovery", "--features", "mock"],
+        environment: &[],
+    },
+    Step {
+        name: "discovery-tls",
+        words: &["check", "--package", "picom-discovery", "--features", "tls"],
         environment: &[],
     },
     Step {
@@ -101,7 +127,7 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     let steps: Vec<&Step> = STEPS.iter().filter(chosen).collect();
     if list {
         for step in steps {
-            println!("{:<12} {}", step.name, step.line());
+            println!("{:<19} {}", step.name, step.line());
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -215,7 +241,8 @@ mod tests {
             .to_string();
         assert_eq!(
             error,
-            "there is no step \"tests\"; the steps are fmt, tidy, clippy, test, doc, integration"
+            "there is no step \"tests\"; the steps are fmt, tidy, clippy, discovery, discovery-dev-agent, discovery-dns, \
+             discovery-mock, discovery-tls, test, doc, integration"
         );
     }
 }

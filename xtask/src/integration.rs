@@ -16,7 +16,7 @@ use crate::node_peer;
 use crate::outcome::{self, Outcome, Verdict};
 use crate::process::{self, Victim};
 use crate::stopwatch::{Spoken, Stopwatch};
-use crate::workspace;
+use crate::{times, workspace};
 
 pub(crate) const HELP: &str = "\
 Runs the end-to-end suite against a real Consul.
@@ -29,7 +29,8 @@ or killed itself. With a `node` on the path it also runs tests/classic-node, aga
 
   filter             run only tests whose names contain one of these words
   --slow             also run the tests of slow*.rs, which wait for Consul's long timers
-  --cluster          also run the tests of cluster*.rs, which start several servers of their own
+  --cluster          also run the tests of cluster*.rs, which start several servers of their own and take them away;
+                     what they have timed is printed as a table
   --timeout SECONDS  give up when a suite takes longer (default 1200)
   --json             put the summary on standard output as JSON, all else on standard error
   -- test options    handed to the test programs, for example -- --nocapture
@@ -41,6 +42,7 @@ The tests find the agent in their environment:
   PICOM_TEST_CONSUL_PID       the process that was started
   PICOM_TEST_CONSUL_PID_FILE  file with the number of the process that runs now, kept by Consul
   PICOM_TEST_CONSUL_LOG       its log
+  PICOM_TEST_TIMES            a file to add times to that belong into the report, a line of JSON for each fault
 A test may end the agent by its number and start another one with the same arguments; that one is ended as well.
 ";
 
@@ -81,6 +83,7 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     let clock = Stopwatch::start();
     let mut agent = DevAgent::start(&consul, &dir)?;
     let took = Spoken(clock.elapsed());
+    let times = dir.join("times");
     eprintln!(
         "consul {} ({}) is ready at {} after {took}",
         consul.version, consul.source, agent.address
@@ -96,19 +99,26 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
             patience,
             as_json,
             node,
+            times: &times,
         };
         outcomes.push(plan.run(&mut agent)?);
     }
     drop(agent);
     let well = outcome::all_well(&outcomes);
+    let times = times::read(&times);
     if well {
         // Best effort: the log of a run that went well is of no use.
         let _ = std::fs::remove_dir_all(&dir);
     }
-    let summary = outcome::table(&outcomes);
+    let mut summary = outcome::table(&outcomes);
+    if !times.is_empty() {
+        summary.push_str("\nTimes seen, in seconds\n");
+        summary.push_str(&times::table(&times));
+    }
     if as_json {
         let mut answer = outcome::to_json(&outcomes);
         answer["consul"] = json!(consul.version);
+        answer["times"] = times::to_json(&times);
         println!("{answer}");
         eprint!("\nIntegration\n{summary}");
     } else {
@@ -177,6 +187,7 @@ struct Plan<'a> {
     as_json: bool,
     /// The foreign peers are there: a test that cannot use them fails.
     node: bool,
+    times: &'a Path,
 }
 
 impl Plan<'_> {
@@ -198,6 +209,7 @@ impl Plan<'_> {
         let mut child = command
             .envs(environment(agent))
             .envs(self.node.then_some(("PICOM_TEST_NODE", "1")))
+            .env("PICOM_TEST_TIMES", self.times)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             // A group of its own can be ended as a whole, services that a test has started included.

@@ -13,6 +13,7 @@ mod outcome;
 mod process;
 mod stopwatch;
 mod tidy;
+mod times;
 mod workspace;
 
 use std::process::ExitCode;

@@ -33,12 +33,21 @@ impl Budget {
         })
     }
 
-    /// The budget of all clients of this agent; `limit` is that of the first of them.
+    /// The budget of all clients of this agent; `limit` is that of the first of them, and whoever comes with another is
+    /// told so in the log.
     pub(crate) fn of(agent: &str, limit: usize) -> Arc<Self> {
         let mut budgets = BUDGETS.lock().unwrap_or_else(PoisonError::into_inner);
         let budgets = budgets.get_or_insert_default();
         budgets.retain(|_, budget| budget.strong_count() > 0);
         if let Some(budget) = budgets.get(agent).and_then(Weak::upgrade) {
+            if budget.limit != limit {
+                tracing::warn!(
+                    agent,
+                    asked = limit,
+                    counts = budget.limit,
+                    "max_watches is another than that of the client of this agent that came first, which counts for both"
+                );
+            }
             return budget;
         }
         let budget = Self::new(limit);

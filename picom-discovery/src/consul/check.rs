@@ -28,6 +28,11 @@ const DENIED_RETRY: Duration = Duration::from_secs(5);
 /// After this a registration whose answer never came is no longer expected to be carried out.
 const UNSETTLED_FOR: Duration = Duration::from_secs(60);
 
+/// Between heartbeats while a registration is new. An agent that could not tell the servers of it, because they had no
+/// leader just then, tries again with the next thing it is told; by itself it was seen to take two seconds longer than
+/// the election, and may take a minute.
+const NEW_BEAT: Duration = Duration::from_millis(500);
+
 /// The times of one check.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CheckTimes {
@@ -38,6 +43,8 @@ pub(crate) struct CheckTimes {
     retry: Duration,
     /// The longest a registration may take.
     call: Duration,
+    /// For so long a registration is new.
+    settling: Duration,
 }
 
 /// One registration's check.
@@ -65,6 +72,8 @@ pub(crate) struct TtlCheck {
     register_failures: u32,
     next_register: Instant,
     next_beat: Instant,
+    /// Until then the registration is new.
+    new_until: Instant,
     next_look: Instant,
     beat_begun: Instant,
     /// What the heartbeat under way says.
@@ -101,12 +110,13 @@ pub(crate) enum Step {
 pub(crate) type Outcome = Result<Seen, Arc<DiscoveryError>>;
 
 impl CheckTimes {
-    pub(crate) fn new(ttl: Duration, call: Duration) -> Self {
+    pub(crate) fn new(ttl: Duration, call: Duration, settling: Duration) -> Self {
         let retry = (ttl / 12).clamp(Duration::from_millis(50), Duration::from_secs(1));
         Self {
             beat: ttl / 3,
             retry,
             call,
+            settling,
         }
     }
 }
@@ -129,6 +139,7 @@ impl TtlCheck {
             register_failures: 0,
             next_register: now,
             next_beat: now,
+            new_until: now,
             next_look: now + LOOK_EVERY,
             beat_begun: now,
             beat_status: CheckStatus::Passing,
@@ -276,6 +287,7 @@ impl TtlCheck {
                 (self.registered, self.renew, self.may_exist) = (true, false, true);
                 (self.maintained, self.next_maintain) = (false, now);
                 self.next_beat = now;
+                self.new_until = now + self.times.settling;
                 self.next_look = now + jittered(LOOK_EVERY, random);
             }
             Err(error) => {
@@ -311,7 +323,11 @@ impl TtlCheck {
             Ok(_) => {
                 self.confirmed = true;
                 self.register_failures = 0;
-                let regular = self.beat_begun + jittered(self.times.beat, random);
+                let pause = match self.beat_begun < self.new_until {
+                    true => self.times.beat.min(NEW_BEAT),
+                    false => self.times.beat,
+                };
+                let regular = self.beat_begun + jittered(pause, random);
                 (self.error, self.next_beat) = match self.beat_status {
                     CheckStatus::Passing => (None, regular),
                     CheckStatus::Critical => {

@@ -53,6 +53,10 @@ pub struct ConsulConfig {
     /// For a registration or deregistration. 15 s: while a cluster elects a leader agents were seen to hold such
     /// calls for 14 s and then carry them out. Heartbeats have a third of the time to live.
     pub call_timeout: Duration,
+    /// How long after a registration heartbeats come every half second. 30 s: longer than elections take. An agent that
+    /// could not tell the servers of an instance, because they were without a leader, tries again with the next thing
+    /// it is told; so an instance that came meanwhile is seen within a second of a leader's return. Zero to a minute.
+    pub settling: Duration,
     /// The largest answer taken. 32 MiB: about 20,000 instances.
     pub max_body: usize,
     /// Connections for watches, one a name, of all clients in this process that have the same agent; the client that
@@ -242,6 +246,7 @@ impl ConsulConfig {
             wait: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(2),
             call_timeout: Duration::from_secs(15),
+            settling: Duration::from_secs(30),
             max_body: 32 << 20,
             max_watches: 128,
             lane: Lane::default(),
@@ -274,6 +279,7 @@ impl ConsulConfig {
             second * 60,
         )?;
         in_range("call_timeout", self.call_timeout, millisecond * 100, second * 120)?;
+        in_range("settling", self.settling, Duration::ZERO, second * 60)?;
         in_range("max_body", self.max_body, 4 << 10, 1 << 30)?;
         in_range("max_watches", self.max_watches, 1, 10_000)?;
         if self.tls.client_cert.is_some() != self.tls.client_key.is_some() {
@@ -288,10 +294,12 @@ impl ConsulConfig {
                 _ => host_fault(host),
             };
             if let Some(reason) = reason {
-                return Err(ConfigError::Address {
-                    address: authority(host, *port),
-                    reason,
-                });
+                // A host that is none may hold a scheme or a port: with another behind it nobody would recognise it.
+                let address = match port {
+                    0 => authority(host, *port),
+                    _ => host.clone(),
+                };
+                return Err(ConfigError::Address { address, reason });
             }
         }
         Ok(())
@@ -527,7 +535,13 @@ mod tests {
             "{error}"
         );
         let config = ConsulConfig::new("0.0.0.0", 8500);
-        assert!(config.check().unwrap_err().to_string().contains("0.0.0.0:8500"));
+        assert!(
+            config
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("\"0.0.0.0\" is no address")
+        );
         assert!(ConsulConfig::new("a", 0).check().is_err());
     }
 }

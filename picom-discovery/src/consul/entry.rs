@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use hyper::header::HeaderMap;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::answer::Asked;
 use super::config::{ConsulConfig, Reach};
 use super::http::Answer;
+use super::recall::Recall;
 use crate::error::{DiscoveryError, ProtocolFault};
 use crate::excerpt::Excerpt;
 use crate::instance::{Health, Instance};
@@ -40,6 +40,15 @@ pub(crate) struct Reading {
     pub(crate) index: Option<u64>,
     /// Set if the server that answered has lost touch with its leader.
     pub(crate) out_of_touch: Option<DiscoveryError>,
+}
+
+/// What an entry was taken for.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    Instance(Arc<Instance>),
+    /// Nobody can dial it.
+    Skipped,
+    Unreadable(Excerpt),
 }
 
 #[derive(Deserialize)]
@@ -119,7 +128,8 @@ struct Check {
 }
 
 impl Asked {
-    /// Reads the answer to a watch of `service`.
+    /// Reads the answer to a watch of `service`. Instances that are as they were in the `last` answer are the same
+    /// allocations, and are not read again.
     ///
     /// # Errors
     /// A status that is not 200; an empty set that ACLs emptied; a body that is not a list, or a list without a single
@@ -129,39 +139,43 @@ impl Asked {
         service: &ServiceName,
         answer: &Answer,
         view: View,
+        last: &mut Recall<Taken>,
     ) -> Result<Reading, DiscoveryError> {
         if answer.status.as_u16() != 200 {
             return Err(self.fault(answer.status, &answer.headers, &answer.body));
         }
         let json = |error: serde_json::Error| Excerpt::new(error.to_string());
         // Consul writes "null" for some empty lists.
-        let entries: Option<Vec<&RawValue>> = serde_json::from_slice(&answer.body)
-            .map_err(|error| self.broken(ProtocolFault::Json(json(error))))?;
-        let entries = entries.unwrap_or_default();
-        let mut instances = Vec::with_capacity(entries.len());
-        let (mut skipped, mut unreadable, mut first_fault) = (0, 0, None);
-        for raw in &entries {
-            match serde_json::from_str::<Entry>(raw.get()) {
-                Ok(entry) => match entry.into_instance(service, view) {
-                    Some(instance) => instances.push(Arc::new(instance)),
-                    None => skipped += 1,
-                },
-                Err(error) => {
+        let entries = last.entries(&answer.body, |text| match serde_json::from_str::<Entry>(text) {
+            Ok(entry) => match entry.into_instance(service, view) {
+                Some(instance) => Taken::Instance(Arc::new(instance)),
+                None => Taken::Skipped,
+            },
+            Err(error) => Taken::Unreadable(json(error)),
+        });
+        let entries = entries.map_err(|error| self.broken(ProtocolFault::Json(json(error))))?;
+        let mut instances = Vec::new();
+        let (mut count, mut skipped, mut unreadable, mut first_fault) = (0, 0, 0, None);
+        for entry in entries {
+            count += 1;
+            match entry {
+                Taken::Instance(instance) => instances.push(instance.clone()),
+                Taken::Skipped => skipped += 1,
+                Taken::Unreadable(fault) => {
                     unreadable += 1;
-                    first_fault.get_or_insert_with(|| json(error));
+                    first_fault.get_or_insert(fault);
                 }
             }
         }
         if let Some(first) = first_fault
-            && unreadable == entries.len()
+            && unreadable == count
         {
             return Err(self.broken(ProtocolFault::NoReadableEntry {
                 entries: unreadable,
-                first,
+                first: first.clone(),
             }));
         }
-        if entries.is_empty() && header(&answer.headers, "x-consul-results-filtered-by-acls") == Some("true")
-        {
+        if count == 0 && header(&answer.headers, "x-consul-results-filtered-by-acls") == Some("true") {
             let text = Excerpt::new(
                 "it has instances this token may not see (service:read and node:read are needed)",
             );
@@ -313,7 +327,12 @@ mod tests {
             headers: headers.collect(),
             body: Bytes::copy_from_slice(body),
         };
-        asked().read(&ServiceName::new("svc").unwrap(), &answer, View::default())
+        asked().read(
+            &ServiceName::new("svc").unwrap(),
+            &answer,
+            View::default(),
+            &mut Recall::default(),
+        )
     }
 
     fn read(body: &str) -> Result<Reading, DiscoveryError> {

@@ -2,6 +2,7 @@
 //! what an answer means is in `api.rs` and `answer.rs`.
 
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -160,9 +161,15 @@ impl Http {
             })
         };
         match timeout_at(deadline, opening).await {
-            Ok(opened) => opened.map_err(|source| DiscoveryError::Transport {
+            Ok(opened) => opened.map_err(|source: Cause| DiscoveryError::Transport {
                 agent: self.agent.clone(),
-                phase: Phase::Dial,
+                // Taken and then reset: somebody is there, and has too many connections already.
+                phase: match source.downcast_ref::<io::Error>().map(io::Error::kind) {
+                    Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted) => {
+                        Phase::Exchange
+                    }
+                    _ => Phase::Dial,
+                },
                 source,
             }),
             Err(_) => Err(DiscoveryError::Timeout {

@@ -16,6 +16,7 @@ mod entry;
 mod environment;
 mod http;
 mod query;
+mod recall;
 mod registrar;
 mod resolver;
 #[cfg(feature = "tls")]
@@ -74,6 +75,7 @@ pub(crate) struct Client {
     token: TokenKeeper,
     wait: Duration,
     call_timeout: Duration,
+    settling: Duration,
     view: View,
     budget: Arc<Budget>,
     beats: Pool,
@@ -159,6 +161,7 @@ impl Consul {
             token,
             wait: config.wait,
             call_timeout: config.call_timeout,
+            settling: config.settling,
             view: View::new(&config),
             budget,
             lane: config.lane,

@@ -30,6 +30,8 @@ pub(crate) struct Registrar {
     claim: Claim,
     /// The operator was told that it fails.
     warned: bool,
+    /// The operator was told that it takes no new calls.
+    drained: bool,
 }
 
 /// That no other registrar of this client uses the id. Given back when the owner has been told the end, or dropped.
@@ -92,7 +94,7 @@ impl Registrar {
         on_unavailable: OnUnavailable,
     ) -> Self {
         let client = claim.client.clone();
-        let times = CheckTimes::new(registration.ttl(), client.call_timeout);
+        let times = CheckTimes::new(registration.ttl(), client.call_timeout, client.settling);
         let now = tokio::time::Instant::now().into_std();
         Self {
             check: TtlCheck::new(claim.id.clone(), times, now),
@@ -106,6 +108,7 @@ impl Registrar {
             token: None,
             claim,
             warned: false,
+            drained: false,
         }
     }
 
@@ -127,7 +130,15 @@ impl Registrar {
                     if let Err(error) = &result {
                         tracing::warn!(id = %self.id, error = %chain(error), "registration may be left behind");
                     } else {
-                        tracing::debug!(id = %self.id, agent = %self.client.agent, "deregistered");
+                        match self.token {
+                            Some(_) => {
+                                tracing::info!(id = %self.id, agent = %self.client.agent, "deregistered")
+                            }
+                            // It was refused, or nobody was there to take it.
+                            None => {
+                                tracing::debug!(id = %self.id, agent = %self.client.agent, "was not registered")
+                            }
+                        }
                     }
                     self.claim.release();
                     if let Some(request) = self.ended.take() {
@@ -193,11 +204,16 @@ impl Registrar {
         }
         let error = outcome.as_ref().err().cloned();
         if error.is_none() && matches!(action, Action::Register(_)) {
-            tracing::debug!(id = %self.id, agent = %self.client.agent, "registered");
+            tracing::info!(
+                service = %self.registration.service(), id = %self.id, agent = %self.client.agent, "registered"
+            );
             self.token = Some(token);
         }
         self.check.answered(now, self.random.u64(..), action, outcome);
         if self.check.is_drained() {
+            if !std::mem::replace(&mut self.drained, true) {
+                tracing::info!(id = %self.id, agent = %self.client.agent, "in maintenance: no new calls");
+            }
             self.keeper.drained();
         }
         // The agent goes on with the token of the registration: after a change it has to be made again.

@@ -9,9 +9,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Client;
 use super::answer::Asked;
-use super::entry::Reading;
+use super::entry::{Reading, Taken};
 use super::http::{Connection, Patience};
 use super::query::{BlockingQuery, Next, Plan, Verdict};
+use super::recall::Recall;
 use crate::error::DiscoveryError;
 use crate::instance::Instance;
 use crate::name::ServiceName;
@@ -32,6 +33,7 @@ pub(crate) struct Resolver {
     publisher: Arc<Publisher>,
     query: BlockingQuery,
     random: fastrand::Rng,
+    last: Recall<Taken>,
     /// Errors of a kind are told to the operator once, until a good answer.
     warned: Option<Arc<DiscoveryError>>,
     /// Dropped with the rest, also when the task never ran.
@@ -53,6 +55,7 @@ impl Resolver {
             publisher,
             query,
             random,
+            last: Recall::default(),
             warned: None,
             _farewell,
         }
@@ -195,7 +198,7 @@ impl Resolver {
             agent: self.client.agent.clone(),
             purpose: request.purpose,
         }
-        .read(&self.service, &answer, self.client.view)
+        .read(&self.service, &answer, self.client.view, &mut self.last)
     }
 
     fn publish(&mut self, now: Instant, reading: Reading) {
@@ -206,7 +209,19 @@ impl Resolver {
             None => News::Fresh(reading.instances),
             Some(error) => News::OutOfTouch(reading.instances, Arc::new(error)),
         };
-        if let Some(next) = successor(&self.publisher.latest(), now, news) {
+        let last = self.publisher.latest();
+        if let Some(next) = successor(&last, now, news) {
+            let serves = |set: &Snapshot| set.instances.iter().any(|one| one.is_usable());
+            let instances = next.instances.len();
+            match (last.is_ready() && serves(&last), serves(&next)) {
+                (false, true) => {
+                    tracing::info!(service = %self.service, instances, "service found");
+                }
+                (true, false) => {
+                    tracing::info!(service = %self.service, instances, "service lost: no instance passes");
+                }
+                _ => {}
+            }
             self.publisher.publish(next);
         }
     }

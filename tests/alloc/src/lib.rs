@@ -15,13 +15,7 @@ pub struct Taken {
 
 /// Runs `code` and says what it took, on this thread.
 pub fn taken<T>(code: impl FnOnce() -> T) -> (T, Taken) {
-    let outer = COUNTERS.replace(Counters {
-        count: 0,
-        held: 0,
-        peak: 0,
-    });
-    let value = code();
-    let counters = COUNTERS.replace(outer);
+    let (value, counters) = counted(code);
     (
         value,
         Taken {
@@ -29,6 +23,23 @@ pub fn taken<T>(code: impl FnOnce() -> T) -> (T, Taken) {
             peak: counters.peak.max(0) as usize,
         },
     )
+}
+
+/// Runs `code` and says how many bytes more are held afterwards than before, of what this thread asked for and freed;
+/// below zero if they are less.
+pub fn kept<T>(code: impl FnOnce() -> T) -> (T, isize) {
+    let (value, counters) = counted(code);
+    (value, counters.held)
+}
+
+fn counted<T>(code: impl FnOnce() -> T) -> (T, Counters) {
+    let outer = COUNTERS.replace(Counters {
+        count: 0,
+        held: 0,
+        peak: 0,
+    });
+    let value = code();
+    (value, COUNTERS.replace(outer))
 }
 
 #[derive(Clone, Copy)]
@@ -112,6 +123,8 @@ mod tests {
         assert_eq!(grown.capacity(), 300);
         // What was held before and freed within makes room for no more than was asked for within.
         assert_eq!(counted, Taken { count: 3, peak: 1000 });
+        let (vector, bytes) = kept(|| vec![0u8; 70]);
+        assert_eq!((bytes, kept(|| drop(vector)).1), (70, -70));
         let ((), nothing) = taken(|| ());
         assert_eq!(nothing, Taken::default());
     }

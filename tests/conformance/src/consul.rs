@@ -117,6 +117,23 @@ impl RealConsul {
         self.token.as_deref()
     }
 
+    /// Its HTTP API.
+    pub fn plain_api(&self) -> &Api {
+        &self.api
+    }
+
+    /// The name of its node.
+    pub fn node(&self) -> String {
+        format!("picom-{}", self.address.port())
+    }
+
+    /// Its version, without a distributor's suffix.
+    pub async fn version(&self) -> String {
+        let about = self.api.call("GET", "/agent/self", None).await.json();
+        let version = about["Config"]["Version"].as_str().unwrap_or_default();
+        version.split(['+', '-']).next().unwrap_or_default().to_owned()
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use picom_discovery::consul::{ByteStream, Consul, ConsulConfig, Dial};
-use picom_discovery::dev_agent::{Compat, DevAgent, DevAgentConfig, InMemoryAgent, Restart};
+use picom_discovery::dev_agent::{Compat, DevAgent, DevAgentConfig, Faults, InMemoryAgent, Restart};
 use picom_discovery::{Discovery, Lane};
 
 use crate::http::Api;
@@ -51,6 +51,21 @@ impl Dev {
             }),
             processes: AtomicU64::new(1),
         }
+    }
+
+    /// What can be made to go wrong.
+    pub fn faults(&self) -> Faults {
+        self.agent.faults()
+    }
+
+    /// Its HTTP API.
+    pub fn plain_api(&self) -> &Api {
+        &self.api
+    }
+
+    /// The name of its node.
+    pub fn node(&self) -> String {
+        DevAgentConfig::default().node
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Api {
 pub struct Answer {
     /// The status; 0 if the connection ended without one.
     pub status: u16,
+    /// Names and values, in the order they came.
+    pub headers: Vec<(String, String)>,
     /// The body.
     pub text: String,
 }
@@ -87,17 +89,28 @@ impl Api {
     /// One request, or why there is no answer.
     pub async fn exchange(&self, method: &str, path: &str, body: Option<&Value>) -> std::io::Result<Answer> {
         let body = body.map(Value::to_string).unwrap_or_default();
-        let token = self
-            .token
-            .iter()
-            .map(|token| format!("X-Consul-Token: {token}\r\n"));
+        self.plain(method, &format!("/v1{path}"), &[], &body).await
+    }
+
+    /// One request as it stands: a whole path, headers, and a body that need not be JSON.
+    pub async fn plain(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> std::io::Result<Answer> {
+        let token = self.token.as_deref().map(|token| ("X-Consul-Token", token));
+        let headers = headers.iter().copied().chain(token);
+        let headers: String = headers
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
         let head = format!(
-            "{method} /v1{path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n{}Content-Length: {}\r\n\r\n",
-            token.collect::<String>(),
+            "{method} {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
             body.len()
         );
         let mut stream = self.dial.dial().await?;
-        stream.write_all((head + &body).as_bytes()).await?;
+        stream.write_all((head + body).as_bytes()).await?;
         let mut all = Vec::new();
         // An agent that closes early may reset the connection; what came before counts.
         let _ = stream.read_to_end(&mut all).await;
@@ -115,7 +128,13 @@ impl Answer {
             .unwrap_or(0);
         let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
         let text = if chunked { joined(rest) } else { rest.to_owned() };
-        Self { status, text }
+        let headers = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.trim().to_owned()));
+        Self {
+            status,
+            headers: headers.collect(),
+            text,
+        }
     }
 
     /// The body as JSON.

@@ -75,6 +75,20 @@ macro_rules! only_on_consul {
     };
 }
 
+/// Hands those that apply to lists which are read again and again, a file and DNS, to a macro.
+#[macro_export]
+macro_rules! on_lists {
+    ($with:ident) => {
+        $with! {
+            24 loss a_list_that_is_away_empties_nothing,
+            26 watching the_first_answer_comes_at_once,
+            27 watching a_change_is_delivered_within_100_ms,
+            28 watching waking_without_a_change_is_no_news,
+            33 watching a_storm_of_changes_ends_in_the_last,
+        }
+    };
+}
+
 macro_rules! names {
     ($($number:literal $module:ident $name:ident,)*) => { &[$(($number, stringify!($name))),*] };
 }
@@ -89,3 +103,5 @@ pub const ON_CONSUL: &[(u32, &str)] = on_agents!(names);
 pub const SLOW_ON_CONSUL: &[(u32, &str)] = slow!(names);
 /// What only a real Consul can show.
 pub const ONLY_ON_CONSUL: &[(u32, &str)] = only_on_consul!(names);
+/// What runs on a file and on DNS.
+pub const ON_LISTS: &[(u32, &str)] = on_lists!(names);

@@ -20,6 +20,10 @@ pub enum Kind {
     Dev,
     /// The mock, in virtual time.
     Mock,
+    /// A file, in real time.
+    File,
+    /// DNS, in real time.
+    Dns,
 }
 
 /// What is said of a check.
@@ -108,6 +112,8 @@ pub trait Subject: Send + Sync {
         match self.kind() {
             Kind::Consul => Duration::from_secs(2),
             Kind::Dev | Kind::Mock => Duration::from_millis(20),
+            // They are looked at once a second, and share their machine as well.
+            Kind::File | Kind::Dns => Duration::from_secs(3),
         }
     }
 
@@ -115,7 +121,7 @@ pub trait Subject: Send + Sync {
     fn ttl(&self) -> Duration {
         match self.kind() {
             Kind::Consul => Duration::from_secs(2),
-            Kind::Dev | Kind::Mock => Duration::from_secs(30),
+            Kind::Dev | Kind::Mock | Kind::File | Kind::Dns => Duration::from_secs(30),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use picom_conformance::{ON_CONSUL, ON_DEV_AGENT, ON_MOCK, ONLY_ON_CONSUL, SLOW_ON_CONSUL};
+use picom_conformance::{ON_CONSUL, ON_DEV_AGENT, ON_LISTS, ON_MOCK, ONLY_ON_CONSUL, SLOW_ON_CONSUL};
 
 /// One line of the table.
 struct Row {
@@ -13,8 +13,30 @@ struct Row {
     cells: [String; 3],
 }
 
-fn rows() -> Vec<Row> {
+/// The text of the suite's table, and of that for lists which are read again.
+fn halves() -> [String; 2] {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (first, second) = text.split_once("## Files and DNS").unwrap();
+    [first.to_owned(), second.to_owned()]
+}
+
+/// The lines of the second table: number, file, DNS.
+fn rows_of_lists() -> Vec<(u32, [String; 2])> {
+    let [_, text] = halves();
+    let lines = text.lines().filter_map(|line| line.strip_prefix("| "));
+    lines
+        .filter_map(|line| {
+            let cells: Vec<&str> = line.trim_end_matches('|').split(" | ").map(str::trim).collect();
+            let &[number, _, file, dns] = cells.as_slice() else {
+                return None;
+            };
+            Some((number.parse().ok()?, [file.to_owned(), dns.to_owned()]))
+        })
+        .collect()
+}
+
+fn rows() -> Vec<Row> {
+    let [text, _] = halves();
     let lines = text.lines().filter_map(|line| line.strip_prefix("| "));
     lines
         .filter_map(|line| {
@@ -62,21 +84,50 @@ fn the_lines_of_the_suite_are_those_of_its_lists() {
 
 #[test]
 fn every_test_that_is_named_exists_and_every_gap_has_a_reason() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     for Row { number, cells } in rows() {
         for cell in cells.iter().filter(|cell| *cell != "suite") {
             if let Some(reason) = cell.strip_prefix('–') {
                 assert!(reason.trim().len() > 8, "{number}: a gap without a reason");
                 continue;
             }
-            let named = cell.trim_matches('`').split_once("::");
-            let (file, test) = named.unwrap_or_else(|| panic!("{number}: {cell}"));
-            let source =
-                fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-            assert!(
-                source.contains(&format!("fn {test}(")),
-                "{number}: {file} has no {test}"
-            );
+            assert_exists(number, cell);
+        }
+    }
+}
+
+/// A cell names a file and a test in it.
+fn assert_exists(number: u32, cell: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let named = cell.trim_matches('`').split_once("::");
+    let (file, test) = named.unwrap_or_else(|| panic!("{number}: {cell}"));
+    let source = fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    assert!(
+        source.contains(&format!("fn {test}(")),
+        "{number}: {file} has no {test}"
+    );
+}
+
+#[test]
+fn every_number_is_in_the_table_of_lists_or_named_as_none_of_theirs() {
+    let [_, text] = halves();
+    let (introduction, _) = text.split_once("| # |").unwrap();
+    let (_, none) = introduction.split_once("of them:").unwrap();
+    let none = none
+        .split([' ', '.', '\n'])
+        .filter_map(|word| word.parse::<u32>().ok());
+    let mut all: Vec<u32> = none.chain(rows_of_lists().iter().map(|row| row.0)).collect();
+    all.sort_unstable();
+    assert_eq!(all, (1..=50).collect::<Vec<_>>());
+    let told = rows_of_lists()
+        .into_iter()
+        .filter(|(_, cells)| cells.iter().all(|cell| cell == "list"));
+    assert_eq!(
+        told.map(|row| row.0).collect::<BTreeSet<_>>(),
+        numbers(&[ON_LISTS])
+    );
+    for (number, cells) in rows_of_lists() {
+        for cell in cells.iter().filter(|cell| *cell != "list") {
+            assert_exists(number, cell);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The agent a test runs against: the real one that `cargo xtask integration` has started, or the dev agent within the
-//! test's own process. What can be done to both stands here; the real one's process is `agent/process.rs`.
+//! test's own process, or that of a cluster of the test's own. What can be done to all stands here; the real one's process is
+//! `agent/process.rs`, the cluster is `cluster.rs`.
 
 mod process;
 
@@ -11,6 +12,7 @@ use tokio::time::sleep;
 
 use picom_discovery::dev_agent::{DevAgent, DevAgentConfig, Restart};
 
+use crate::cluster::Cluster;
 use crate::patience::within;
 use crate::registry::Registry;
 use process::Process;
@@ -32,6 +34,7 @@ pub struct Agent {
 enum Kind {
     Real(Process),
     Dev(DevAgent),
+    Cluster(Cluster),
 }
 
 impl Agent {
@@ -64,6 +67,31 @@ impl Agent {
         }
     }
 
+    /// The agent of a cluster of its own.
+    ///
+    /// # Panics
+    ///
+    /// When that does not come up.
+    pub async fn of_cluster() -> Self {
+        let cluster = Cluster::start().await;
+        Self {
+            address: cluster.agent().http(),
+            kind: Kind::Cluster(cluster),
+        }
+    }
+
+    /// The cluster it belongs to.
+    ///
+    /// # Panics
+    ///
+    /// When it belongs to none.
+    pub fn cluster(&self) -> &Cluster {
+        match &self.kind {
+            Kind::Cluster(cluster) => cluster,
+            Kind::Real(_) | Kind::Dev(_) => panic!("this agent belongs to no cluster"),
+        }
+    }
+
     /// Where its HTTP API is.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -80,6 +108,7 @@ impl Agent {
     pub async fn kill(&self) {
         match &self.kind {
             Kind::Real(process) => process.kill().await,
+            Kind::Cluster(cluster) => cluster.agent().kill().await,
             Kind::Dev(agent) => {
                 agent.faults().go_away();
                 agent.faults().forget_state();
@@ -97,6 +126,7 @@ impl Agent {
     pub async fn start(&self) {
         match &self.kind {
             Kind::Real(process) => process.start().await,
+            Kind::Cluster(cluster) => cluster.agent().start(),
             Kind::Dev(agent) => agent.faults().come_back(),
         }
         let answered = async {
@@ -110,7 +140,7 @@ impl Agent {
     /// Kills it and starts it again: everything it knew is lost.
     pub async fn restart(&self) {
         match &self.kind {
-            Kind::Real(_) => {
+            Kind::Real(_) | Kind::Cluster(_) => {
                 self.kill().await;
                 self.start().await;
             }
@@ -122,6 +152,7 @@ impl Agent {
     pub async fn halt(&self) {
         match &self.kind {
             Kind::Real(process) => process.halt().await,
+            Kind::Cluster(cluster) => cluster.agent().halt().await,
             Kind::Dev(agent) => agent.faults().pause(),
         }
     }
@@ -130,6 +161,7 @@ impl Agent {
     pub async fn go_on(&self) {
         match &self.kind {
             Kind::Real(process) => process.go_on().await,
+            Kind::Cluster(cluster) => cluster.agent().go_on().await,
             Kind::Dev(agent) => agent.faults().resume(),
         }
     }

@@ -7,13 +7,15 @@
 //! | what a scenario plays in: an agent, nodes, names | [`world`] |
 //! | a service as a process, told what to do over its input | [`node`], [`protocol`], the program `picom-e2e-node` |
 //! | the agent: a real one, or the dev agent | [`agent`]; what it knows, read past the product: [`registry`], [`http`] |
+//! | three servers and an agent, for what a single one cannot show | [`cluster`] |
 //! | that nothing ran twice, was lost or mixed up | [`history`], [`journal`] |
 //! | signals, time limits, directories | [`signal`], [`patience`], [`scratch`] |
 //!
 //! Every scenario runs twice: against the dev agent in `tests/dev_*.rs`, with `cargo test`, and against a real Consul in
-//! `tests/consul_*.rs`, with `cargo xtask integration`.
+//! `tests/consul_*.rs`, with `cargo xtask integration`; what takes servers away runs in `tests/cluster_*.rs` only.
 
 pub mod agent;
+pub mod cluster;
 pub mod history;
 pub mod http;
 pub mod journal;

@@ -6,6 +6,7 @@ pub mod ending;
 pub mod failing;
 pub mod looking;
 pub mod losing_consul;
+pub mod losing_servers;
 pub mod registering;
 pub mod replacing;
 pub mod sharing;

@@ -62,6 +62,11 @@ impl World {
         Self::new(program, Agent::real().await, true)
     }
 
+    /// With a cluster of real servers of its own, and its agent.
+    pub async fn cluster(program: &str) -> Self {
+        Self::new(program, Agent::of_cluster().await, true)
+    }
+
     fn new(program: &str, agent: Agent, is_real: bool) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -84,8 +84,12 @@ impl Play {
     }
 
     fn with_ttl(ttl: Duration) -> Self {
+        Self::with_times(CheckTimes::new(ttl, secs(15), Duration::ZERO))
+    }
+
+    fn with_times(times: CheckTimes) -> Self {
         let now = tokio::time::Instant::now().into_std();
-        let check = TtlCheck::new("x".into(), CheckTimes::new(ttl, secs(15)), now);
+        let check = TtlCheck::new("x".into(), times, now);
         Self {
             check,
             now,
@@ -164,6 +168,25 @@ fn a_registration_is_followed_by_a_heartbeat_at_once_and_every_third_of_the_ttl(
     for _ in 0..5 {
         play.expect(PASS, BEAT, Ok(Seen::Ours));
     }
+}
+
+#[test]
+fn a_new_registration_is_beaten_every_half_second_for_a_while() {
+    let mut play = Play::with_times(CheckTimes::new(TTL, secs(15), secs(3)));
+    for _ in 0..2 {
+        play.expect(REGISTER, secs(0), Ok(Seen::Ours));
+        play.expect(PASS, secs(0), Ok(Seen::Ours));
+        for _ in 0..6 {
+            play.expect(PASS, millis(500), Ok(Seen::Ours));
+        }
+        play.expect(PASS, BEAT, Ok(Seen::Ours));
+        // Made again, it is new again.
+        play.expect(PASS, BEAT, Err(forgotten()));
+    }
+    let mut short = Play::with_times(CheckTimes::new(secs(1), secs(15), secs(3)));
+    short.expect(REGISTER, secs(0), Ok(Seen::Ours));
+    short.expect(PASS, secs(0), Ok(Seen::Ours));
+    short.expect(PASS, secs(1) / 3, Ok(Seen::Ours));
 }
 
 #[test]

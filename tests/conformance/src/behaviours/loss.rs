@@ -45,6 +45,25 @@ pub async fn an_agent_that_is_away_empties_nothing(subject: &dyn Subject) {
     lease.end(5 * SECOND).await.unwrap();
 }
 
+/// 24, of a list that is read again and again: while it cannot be read the last set stays, marked as stale.
+pub async fn a_list_that_is_away_empties_nothing(subject: &dyn Subject) {
+    subject.put(&Entry::new(subject, "a", 9000)).await;
+    let mut watch = watched(subject).await;
+    until(&mut watch, SECOND + subject.slack(), |now| usable(now) == [9000]).await;
+    subject.leave().await;
+    until(&mut watch, SECOND + subject.slack(), |now| {
+        matches!(now.freshness, Freshness::Stale { .. })
+    })
+    .await;
+    throughout(&mut watch, 2 * SECOND, |now| usable(now) == [9000]).await;
+    subject.come_back().await;
+    // Longer than who has failed for two seconds rests.
+    until(&mut watch, 8 * SECOND, |now| {
+        now.freshness.is_live() && usable(now) == [9000]
+    })
+    .await;
+}
+
 /// 31: after a restart the indexes are lower; a change right after it is seen all the same.
 pub async fn a_change_right_after_a_restart_is_seen(subject: &dyn Subject) {
     for number in 0..40 {
