@@ -97,13 +97,7 @@ impl SendHalf {
     ///
     /// As [`send_pack`](Self::send_pack).
     pub fn try_send_pack(&mut self, pack: &mut Pack) -> Result<bool, SendError> {
-        let sent = self.shared.with(|state| {
-            if state.mux.can_send(self.key)? {
-                state.mux.send_pack(self.key, pack)?;
-                return Ok(true);
-            }
-            Ok(false)
-        });
+        let sent = self.shared.with(|state| state.mux.try_send_pack(self.key, pack));
         if !matches!(sent, Ok(false)) {
             pack.clear();
         }
