@@ -299,9 +299,9 @@ mod tests {
     }
 
     /// The messages of a frame as texts: in two passes, as [`Items::decode_next`] says it is.
-    fn in_two_passes<T: DeserializeOwned>(mut items: Items, limits: &Limits) -> Vec<Result<T, ItemError>> {
+    fn in_two_passes<T: DeserializeOwned>(items: Items, limits: &Limits) -> Vec<Result<T, ItemError>> {
         let mut values = Vec::new();
-        while let Some(message) = items.next() {
+        for message in items {
             values.push(match message {
                 Ok(message) => value::decode(&message, limits).map_err(ItemError::Value),
                 Err(error) => Err(ItemError::Items(error)),

@@ -195,7 +195,7 @@ impl<T: Transmit> Out<T> {
         })
     }
 
-    /// Sends all items of a stream, one after the other.
+    /// Sends all items of a stream, in order. Those that are ready together travel together; none waits for others to come.
     ///
     /// Not cancel safe: dropped before it is ready, an item that came out of the stream may be lost.
     ///

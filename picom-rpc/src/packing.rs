@@ -121,3 +121,42 @@ pub(crate) fn fill<S: Stream, T: Serialize, E>(
     }
     Stop::Full
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+    use std::task::Waker;
+
+    fn filled(items: impl Stream<Item = u64>, most: usize, stretch: &mut Stretch) -> (usize, Stop<()>) {
+        let items = std::pin::pin!(items);
+        let mut cx = Context::from_waker(Waker::noop());
+        with_pack(|pack| {
+            let stop = fill(items, pack, most, stretch, Ok::<u64, ()>, &mut cx);
+            (pack.count(), stop)
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pack_is_as_large_as_there_is_room_and_as_packs_are() {
+        let mut stretch = Stretch::default();
+        let (count, stop) = filled(stream::iter(0..5), 3, &mut stretch);
+        assert!(matches!((count, stop), (3, Stop::Full)));
+        let (count, stop) = filled(stream::repeat(1), usize::MAX, &mut stretch);
+        assert!(matches!((count, stop), (FULL, Stop::Full)));
+        let (count, stop) = filled(stream::iter(0..5), usize::MAX, &mut stretch);
+        assert!(matches!((count, stop), (5, Stop::Ended)));
+        let (count, stop) = filled(stream::pending(), usize::MAX, &mut stretch);
+        assert!(matches!((count, stop), (0, Stop::Waiting)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_never_waits_gives_others_their_turn() {
+        let mut stretch = Stretch::default();
+        let (count, _) = filled(stream::repeat(1), GLANCE as usize, &mut stretch);
+        assert_eq!(count, GLANCE as usize);
+        tokio::time::advance(STRETCH).await;
+        let (count, stop) = filled(stream::repeat(1), usize::MAX, &mut stretch);
+        assert!(matches!((count, stop), (127, Stop::Tired)), "{count}");
+    }
+}

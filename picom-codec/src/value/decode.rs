@@ -32,7 +32,7 @@ pub fn decode_slice<'de, T: Deserialize<'de>>(message: &'de [u8], limits: &Limit
 
 /// Decodes the value that `message` has at `from` and says where it ends. As [`decode`] in all else, except that an error
 /// may name another fault than the first, and that what a [`Blob`](crate::Blob) shares is `message`.
-#[inline]
+#[inline(always)]
 pub(crate) fn decode_prefix<T: DeserializeOwned>(
     message: &Bytes,
     from: usize,

@@ -39,8 +39,9 @@ pub(super) struct Decoder<'de> {
     most: u64,
     /// The message as a whole, for [`Blob`](super::Blob)s to share.
     message: Option<&'de Bytes>,
-    /// What the key of the struct whose turn it is may be: its fields from the one that is expected on.
-    pub(super) names: &'static [&'static str],
+    /// The fields of the innermost struct, from the one that is expected next. A hint and no more: a key, or the name of a
+    /// variant, that is equal to one is that text, wherever it stands.
+    names: &'static [&'static str],
 }
 
 impl<'de> Decoder<'de> {
@@ -58,7 +59,7 @@ impl<'de> Decoder<'de> {
     }
 
     /// Decodes the whole message.
-    #[inline]
+    #[inline(always)]
     pub(super) fn finish<T: Deserialize<'de>>(mut self) -> Result<T, DecodeError> {
         let value = self.root()?;
         match self.tokens.rest().len() {
@@ -72,13 +73,13 @@ impl<'de> Decoder<'de> {
     }
 
     /// Decodes the value that the message begins with and says how long it is.
-    #[inline]
+    #[inline(always)]
     pub(super) fn first<T: Deserialize<'de>>(mut self) -> Result<(T, usize), DecodeError> {
         let value = self.root()?;
         Ok((value, self.tokens.at()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn root<T: Deserialize<'de>>(&mut self) -> Result<T, DecodeError> {
         let value = self.element(PhantomData)?;
         if self.failed {
@@ -91,16 +92,19 @@ impl<'de> Decoder<'de> {
     /// Decodes the value that begins here.
     #[inline]
     pub(super) fn element<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, DecodeError> {
-        let start = self.tokens.at();
+        let left = self.tokens.rest().len();
         match seed.deserialize(&mut *self) {
-            Ok(value) if self.tokens.at() > start => Ok(value),
-            result => {
-                self.failed = true;
-                let unread =
-                    || DecodeFault::Other("the type did not read the value meant for it".to_owned()).into();
-                Err(result.err().unwrap_or_else(unread).at(start))
-            }
+            Ok(value) if self.tokens.rest().len() < left => Ok(value),
+            result => Err(self.fail(result.err(), left)),
         }
+    }
+
+    /// The value that began with so many bytes left could not be decoded.
+    #[cold]
+    fn fail(&mut self, error: Option<DecodeError>, left: usize) -> DecodeError {
+        self.failed = true;
+        let unread = || DecodeFault::Other("the type did not read the value meant for it".to_owned()).into();
+        error.unwrap_or_else(unread).at(self.tokens.at_left(left))
     }
 
     /// Runs `visit` one level deeper.
@@ -154,7 +158,7 @@ impl<'de> Decoder<'de> {
     #[inline]
     fn visit_array<V: Visitor<'de>>(&mut self, len: u32, visitor: V) -> Result<V::Value, DecodeError> {
         self.enter(len.into(), |decoder| {
-            let mut elements = Elements::new(decoder, len, &[]);
+            let mut elements = Elements::new(decoder, len);
             let value = visitor.visit_seq(&mut elements)?;
             elements.all_read(value)
         })
@@ -162,7 +166,11 @@ impl<'de> Decoder<'de> {
 
     #[inline]
     fn visit_map<V: Visitor<'de>>(&mut self, len: u32, visitor: V) -> Result<V::Value, DecodeError> {
-        self.visit_struct(len, &[], visitor)
+        self.enter(2 * u64::from(len), |decoder| {
+            let mut entries = Elements::new(decoder, len);
+            let value = visitor.visit_map(&mut entries)?;
+            entries.all_read(value)
+        })
     }
 
     /// A map whose keys are most likely these, in this order.
@@ -173,11 +181,10 @@ impl<'de> Decoder<'de> {
         names: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        self.enter(2 * u64::from(len), |decoder| {
-            let mut entries = Elements::new(decoder, len, names);
-            let value = visitor.visit_map(&mut entries)?;
-            entries.all_read(value)
-        })
+        let around = std::mem::replace(&mut self.names, names);
+        let value = self.visit_map(len, visitor);
+        self.names = around;
+        value
     }
 
     /// Gives the visitor whatever `token` is.
@@ -234,17 +241,13 @@ impl<'de> Decoder<'de> {
         }
     }
 
-    /// The name among the next few of the struct that these bytes are. Most often it is the very next, and what is equal
-    /// to a text need not be checked to be one.
-    #[inline]
+    /// The name that these bytes are, among the next few fields. What is equal to a text need not be checked to be one.
+    #[inline(never)]
     fn expected(&mut self, bytes: &[u8]) -> Option<&'static str> {
-        for (place, name) in self.names.iter().enumerate().take(AHEAD) {
-            if name.as_bytes() == bytes {
-                self.names = self.names.get(place + 1..).unwrap_or_default();
-                return Some(name);
-            }
-        }
-        None
+        let mut names = self.names.iter().enumerate().take(AHEAD);
+        let (place, name) = names.find(|(_, name)| name.as_bytes() == bytes)?;
+        self.names = self.names.get(place + 1..).unwrap_or_default();
+        Some(name)
     }
 
     /// Passes over one value.
@@ -518,6 +521,12 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     /// The names of fields and variants. One that is not UTF-8 is an unknown name, not an error by itself.
     #[inline]
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        if let Some((next, later)) = self.names.split_first()
+            && self.tokens.is_name(next)
+        {
+            self.names = later;
+            return visitor.visit_borrowed_str(next);
+        }
         let Some(bytes) = self.tokens.text() else {
             return self.deserialize_any(visitor);
         };

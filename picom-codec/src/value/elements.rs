@@ -9,19 +9,12 @@ use std::slice;
 pub(super) struct Elements<'a, 'de> {
     decoder: &'a mut Decoder<'de>,
     left: u32,
-    /// The fields of a struct that are still expected.
-    names: &'static [&'static str],
 }
 
 impl<'a, 'de> Elements<'a, 'de> {
-    /// `names`: what the keys are likely to be.
     #[inline]
-    pub(super) fn new(decoder: &'a mut Decoder<'de>, len: u32, names: &'static [&'static str]) -> Self {
-        Elements {
-            decoder,
-            left: len,
-            names,
-        }
+    pub(super) fn new(decoder: &'a mut Decoder<'de>, len: u32) -> Self {
+        Elements { decoder, left: len }
     }
 
     /// The value, if the type has read all that is there.
@@ -68,10 +61,7 @@ impl<'de> MapAccess<'de> for &mut Elements<'_, 'de> {
             return Ok(None);
         }
         self.left -= 1;
-        self.decoder.names = self.names;
-        let key = self.decoder.element(seed);
-        self.names = std::mem::take(&mut self.decoder.names);
-        key.map(Some)
+        self.decoder.element(seed).map(Some)
     }
 
     #[inline]

@@ -48,6 +48,11 @@ impl<'de> Tokens<'de> {
         self.len - self.rest.len()
     }
 
+    /// Where the value begins that was next when so many bytes were left.
+    pub(super) fn at_left(&self, left: usize) -> usize {
+        self.len - left
+    }
+
     #[cold]
     fn truncated(&self) -> DecodeError {
         let left = self.rest.len();
@@ -138,6 +143,26 @@ impl<'de> Tokens<'de> {
         let (text, rest) = rest.split_at_checked(len.into())?;
         self.rest = rest;
         Some(text)
+    }
+
+    /// Whether the next value is this text, of up to 31 bytes; if so it is read.
+    #[inline]
+    pub(super) fn is_name(&mut self, name: &str) -> bool {
+        let Some((marker, rest)) = self.rest.split_first() else {
+            return false;
+        };
+        if name.len() > 31 || usize::from(marker ^ 0xa0) != name.len() {
+            return false;
+        }
+        let Some((text, rest)) = rest.split_at_checked(name.len()) else {
+            return false;
+        };
+        // Byte by byte: most names are too short for a call to pay.
+        if text.iter().zip(name.as_bytes()).any(|(a, b)| a != b) {
+            return false;
+        }
+        self.rest = rest;
+        true
     }
 
     /// The length of the next value if it is an array or map of up to 15 elements, as `empty` says: its marker without any.

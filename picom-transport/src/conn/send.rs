@@ -112,13 +112,7 @@ impl SendHalf {
     /// As [`send_pack`](Self::send_pack).
     pub fn try_send_pack(&mut self, pack: &mut Pack) -> Result<bool, SendError> {
         let sent = match &self.line {
-            Line::Native { shared, key } => shared.with(|state| {
-                if state.mux.can_send(*key)? {
-                    state.mux.send_pack(*key, pack)?;
-                    return Ok(true);
-                }
-                Ok(false)
-            }),
+            Line::Native { shared, key } => shared.with(|state| state.mux.try_send_pack(*key, pack)),
             Line::Classic(half) => half.try_send_pack(pack),
         };
         if !matches!(sent, Ok(false)) {

@@ -121,16 +121,21 @@ impl Mux {
     /// Puts the messages of a pack in line, and says how much room is left. Takes them also when there is none.
     pub fn send_pack(&mut self, key: Key, pack: &Pack) -> Result<usize, SendError> {
         self.can_send(key)?;
-        let room = match self.streams.get_mut(key) {
-            Some(stream) => {
-                // They are smaller than any limit that a peer may set (PROTOCOL §4.4).
-                stream.outbox.push_pack(pack);
-                stream.outbox.room()
-            }
-            None => 0,
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Err(SendError::Finished);
         };
-        self.schedule_output(key);
+        // They are smaller than any limit that a peer may set (PROTOCOL §4.4).
+        stream.outbox.push_pack(pack);
+        let room = stream.outbox.room();
+        if !stream.scheduled {
+            self.schedule_output(key);
+        }
         Ok(room)
+    }
+
+    /// The same if there is room; otherwise `false`, and nothing is sent.
+    pub fn try_send_pack(&mut self, key: Key, pack: &Pack) -> Result<bool, SendError> {
+        Ok(self.can_send(key)? && self.send_pack(key, pack).is_ok())
     }
 
     /// Ends our half behind what is in line, with a last message or without.
