@@ -13,6 +13,8 @@ const COPY_BELOW: usize = 16 * 1024;
 
 /// Copies of up to an eighth of this share a block: one allocation for many. A body that is kept keeps its block.
 const BLOCK: usize = 2 * 1024;
+/// The first block of a connection.
+const FIRST_BLOCK: usize = 64;
 
 /// Reads and writes [`Frame`]s (PROTOCOL §1, §3).
 ///
@@ -24,6 +26,8 @@ pub struct FrameCodec {
     send_limit: u32,
     /// The rest of the block that small bodies are copied to.
     copies: BytesMut,
+    /// How long that block is.
+    block: usize,
     failed: bool,
 }
 
@@ -35,6 +39,7 @@ impl FrameCodec {
             length: LengthCodec::new(limit),
             send_limit: u32::MAX,
             copies: BytesMut::new(),
+            block: 0,
             failed: false,
         }
     }
@@ -53,16 +58,16 @@ impl FrameCodec {
         let Some(len) = self.length.advance(src)? else {
             return Ok(None);
         };
-        let copies = &mut self.copies;
+        let (copies, block) = (&mut self.copies, &mut self.block);
         if len < COPY_BELOW {
             let payload = src.get(..len).unwrap_or_default();
-            let frame = head::parse(payload, |body| copy(copies, payload, body));
+            let frame = head::parse(payload, |body| copy((copies, block), payload, body));
             src.advance(len);
             return frame;
         }
         let payload = src.split_to(len).freeze();
         head::parse(&payload, |body| match body.len() {
-            0..COPY_BELOW => copy(copies, &payload, body),
+            0..COPY_BELOW => copy((copies, block), &payload, body),
             _ => payload.slice(body),
         })
     }
@@ -70,17 +75,20 @@ impl FrameCodec {
     /// Gives back what is kept for speed, when nothing has come for a while.
     pub fn shrink(&mut self) {
         self.copies = BytesMut::new();
+        self.block = 0;
     }
 }
 
 /// A copy of a body. Small ones stand one behind the other in a block, which one that is kept keeps: at most 2 KiB for it.
-fn copy(copies: &mut BytesMut, payload: &[u8], body: Range<usize>) -> Bytes {
+fn copy((copies, block): (&mut BytesMut, &mut usize), payload: &[u8], body: Range<usize>) -> Bytes {
     let body = payload.get(body).unwrap_or_default();
     if body.len() > BLOCK / 8 {
         return Bytes::copy_from_slice(body);
     }
     if copies.capacity() < body.len() {
-        *copies = BytesMut::with_capacity(BLOCK);
+        // Small at first: of many connections most make a call now and then.
+        *block = (*block * 2).clamp(FIRST_BLOCK, BLOCK);
+        *copies = BytesMut::with_capacity((*block).max(body.len()));
     }
     copies.extend_from_slice(body);
     copies.split().freeze()

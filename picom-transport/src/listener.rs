@@ -303,12 +303,8 @@ impl Inner {
             if established.is_err()
                 && let Some(handle) = inner.take_over(number, &connection, &address, until)
             {
-                handle.called().await;
-                inner.unready.fetch_sub(1, Ordering::Relaxed);
-                handle.closed().await;
-                inner.classic_closed(number, &handle);
-                tracing::debug!(%address, "closed");
-                return;
+                // Boxed: it is the exception, and this future is kept for each connection.
+                return Box::pin(inner.attend_classic(number, handle, address)).await;
             }
             inner.unready.fetch_sub(1, Ordering::Relaxed);
             let error = connection.closed().await;
@@ -325,6 +321,15 @@ impl Inner {
                 inner.emptied.notify_waiters();
             }
         });
+    }
+
+    /// Waits for the end of a classic connection, and before for its call.
+    async fn attend_classic(self: Arc<Self>, number: u64, handle: ClassicHandle, address: String) {
+        handle.called().await;
+        self.unready.fetch_sub(1, Ordering::Relaxed);
+        handle.closed().await;
+        self.classic_closed(number, &handle);
+        tracing::debug!(%address, "closed");
     }
 
     /// The client speaks classic: its byte stream gets a driver of that dialect. `None` if it does not.

@@ -232,6 +232,7 @@ impl Driver {
             let batch = &mut self.batch;
             self.shared.with_wakes(&mut self.wakes, |state| {
                 let (opened, mux) = (&mut state.opened, &mut state.mux);
+                batch.reserve_exact(opened.len());
                 batch.extend(opened.drain(..).filter_map(|key| Some((key, mux.accept(key)?))));
             });
             self.wakes.wake();

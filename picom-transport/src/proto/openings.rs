@@ -33,6 +33,9 @@ pub(super) struct Openings(VecDeque<(Key, Opening)>);
 
 impl Openings {
     pub(super) fn push(&mut self, key: Key, opening: Opening) {
+        if self.0.capacity() == 0 {
+            self.0.reserve_exact(1);
+        }
         self.0.push_back((key, opening));
     }
 

@@ -58,6 +58,10 @@ impl Streams {
     pub(super) fn insert(&mut self, stream: Stream) -> Key {
         self.serial += 1;
         let index = self.vacant.pop().unwrap_or_else(|| {
+            if self.slots.capacity() == 0 {
+                // One call at a time is what most connections know.
+                self.slots.reserve_exact(1);
+            }
             self.slots.push(None);
             (self.slots.len() - 1) as u32
         });

@@ -25,10 +25,11 @@ struct Entry<T> {
     next: u32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Level {
     occupied: u64,
-    heads: [u32; SLOTS],
+    /// Filled when the level is first used: deadlines of calls are seconds away, and one level does for all of them.
+    heads: Vec<u32>,
 }
 
 /// See the module.
@@ -37,7 +38,7 @@ pub(super) struct TimerWheel<T> {
     origin: Instant,
     /// All ticks up to this one have been handled.
     elapsed: u64,
-    levels: Vec<Level>,
+    levels: [Level; LEVELS],
     entries: Vec<Option<Entry<T>>>,
     vacant: Vec<u32>,
     /// Fired, not handed out yet.
@@ -50,8 +51,7 @@ impl<T: Copy> TimerWheel<T> {
         Self {
             origin: now,
             elapsed: 0,
-            // Filled at the first insertion: most idle connections have no deadlines, and the table takes 1.6 KiB.
-            levels: Vec::new(),
+            levels: Default::default(),
             entries: Vec::new(),
             vacant: Vec::new(),
             due: Vec::new(),
@@ -60,14 +60,6 @@ impl<T: Copy> TimerWheel<T> {
     }
 
     pub(super) fn insert(&mut self, deadline: Instant, token: T) -> TimerKey {
-        if self.levels.is_empty() {
-            self.levels = (0..LEVELS)
-                .map(|_| Level {
-                    occupied: 0,
-                    heads: [NIL; SLOTS],
-                })
-                .collect();
-        }
         if self.armed == 0 {
             // Nothing to cascade past: keep the first levels in use.
             self.elapsed = self
@@ -184,7 +176,11 @@ impl<T: Copy> TimerWheel<T> {
         let differing = (entry.tick ^ self.elapsed) | (SLOTS as u64 - 1);
         let level = (((63 - differing.leading_zeros()) / BITS) as usize).min(LEVELS - 1);
         let slot = ((entry.tick >> (BITS * level as u32)) & (SLOTS as u64 - 1)) as usize;
-        let head = self.levels[level].heads[slot];
+        let heads = &mut self.levels[level].heads;
+        if heads.is_empty() {
+            heads.resize(SLOTS, NIL);
+        }
+        let head = heads[slot];
         entry.level = level as u8;
         entry.slot = slot as u8;
         entry.previous = NIL;
