@@ -18,6 +18,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{self, Poll, Waker};
 use tracing::Span;
 
+/// Calls with longer args are not answered on the task that drives the connection: to read them, and even to give their
+/// memory back (milliseconds for 64 MiB), would hold up the small ones.
+const LIGHT: usize = 1024 * 1024;
+
 /// What happened to calls so far. Those under way are counted by the limit.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -59,7 +63,7 @@ impl StreamHandler for Dispatch {
             state(incoming.send, desk.router.unknown(&incoming.method));
             return;
         };
-        let inline = turn.inline();
+        let inline = turn.inline() && incoming.args.len() <= LIGHT;
         if deadline::passed(incoming.deadline, turn.now()) {
             count(&desk.counters.overdue);
             let fault = Fault::unstarted(Code::DEADLINE, "the time of the call had passed before it began");
