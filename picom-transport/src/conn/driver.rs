@@ -36,6 +36,8 @@ const MOST_READ: usize = 256 * 1024;
 const READS: usize = 8;
 /// Room for arrivals that is kept between turns, 2 KiB: there are many idle connections.
 const BATCH: usize = 16;
+/// Turns in which output may wait for more: a few microseconds each.
+const HELD_BACK: u8 = 8;
 /// After goaway, how long the peer may take to close its side. Closing with bytes unread would turn into a reset and destroy
 /// replies that are still on their way.
 const LINGER: Duration = Duration::from_secs(1);
@@ -52,6 +54,8 @@ pub(super) struct Driver {
     sniffed: bool,
     /// Complete frames wait in the read buffer for the next turn.
     left_over: bool,
+    /// For so many turns nothing was written because of that.
+    held_back: u8,
     /// Since when a frame has been incomplete.
     partial_since: Option<Instant>,
     staged: Staged,
@@ -94,6 +98,7 @@ impl Driver {
             read_step: FIRST_READ,
             sniffed: role == Role::Client,
             left_over: false,
+            held_back: 0,
             partial_since: None,
             staged: Staged::default(),
             staged_total: 0,
@@ -256,6 +261,17 @@ impl Driver {
             }
         }
         self.batch.shrink_to(BATCH);
+    }
+
+    /// More has come and is handled in the next turn, which is at once: a few frames can wait for those it causes. Not for
+    /// long, whatever keeps coming.
+    fn holds_output_back(&mut self) -> bool {
+        let holds = self.left_over
+            && self.held_back < HELD_BACK
+            && self.staged.remaining() == 0
+            && !self.shared.with(|state| state.mux.is_worth_a_write());
+        self.held_back = if holds { self.held_back + 1 } else { 0 };
+        holds
     }
 
     /// Writes while there is something and the socket takes it. Ready: everything is written. With `yields`, output that is
@@ -478,7 +494,9 @@ impl Future for Driver {
                     driver.codec.shrink();
                 }
             }
-            let _ = driver.poll_output(cx, now, !read);
+            if !driver.holds_output_back() {
+                let _ = driver.poll_output(cx, now, !read);
+            }
             if !driver.is_ended() {
                 return Poll::Pending;
             }

@@ -199,6 +199,11 @@ impl Mux {
         }
     }
 
+    /// Whether so much is to be written that it should not wait for what the next turn causes: half of what a turn takes.
+    pub fn is_worth_a_write(&self) -> bool {
+        !self.is_open() || 2 * self.schedule.len() >= self.frames_a_turn()
+    }
+
     /// Streams in the table, those that nobody reads any more included.
     pub fn streams(&self) -> usize {
         self.streams.len()

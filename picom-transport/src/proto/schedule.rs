@@ -29,6 +29,11 @@ impl Schedule {
         self.output.pop_front()
     }
 
+    /// How many turns are due.
+    pub(super) fn len(&self) -> usize {
+        self.control.len() + self.output.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.control.is_empty() && self.output.is_empty()
     }

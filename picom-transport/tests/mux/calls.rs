@@ -27,6 +27,22 @@ fn a_unary_call_is_one_frame_each_way() {
 }
 
 #[test]
+fn a_turn_takes_a_quarter_of_what_a_caller_waits_for() {
+    let mut pair = Pair::new();
+    for (calls, a_turn) in [(0, 4), (1, 4), (16, 4), (40, 10), (64, 16), (256, 64), (512, 64)] {
+        while pair.client.mux.stats().opened_now < calls {
+            pair.call(b"\x01");
+        }
+        assert_eq!(pair.client.mux.frames_a_turn(), a_turn, "{calls} calls under way");
+    }
+    assert_eq!(
+        pair.server.mux.frames_a_turn(),
+        64,
+        "who answers takes what the caller's turns send"
+    );
+}
+
+#[test]
 fn the_client_sends_nothing_before_the_servers_hello() {
     let mut pair = Pair::unready(&ConnectionConfig::default());
     pair.transmit(Side::Client);
