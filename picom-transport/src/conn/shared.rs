@@ -186,6 +186,9 @@ impl State {
     /// Where the wakers of a stream stand.
     pub(crate) fn wakers(&mut self, key: Key) -> &mut StreamWakers {
         let index = key.index();
+        if self.wakers.capacity() == 0 {
+            self.wakers.reserve_exact(1);
+        }
         if self.wakers.len() <= index {
             self.wakers.resize_with(index + 1, StreamWakers::default);
         }

@@ -81,6 +81,9 @@ impl<T: Copy> TimerWheel<T> {
                 index
             }
             None => {
+                if self.entries.capacity() == 0 {
+                    self.entries.reserve_exact(1);
+                }
                 self.entries.push(Some(entry));
                 (self.entries.len() - 1) as u32
             }
