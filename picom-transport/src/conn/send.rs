@@ -245,6 +245,8 @@ impl Drop for SendHalf {
 pub(super) fn poll_ended(shared: &Shared, key: Key, cx: &mut Context<'_>) -> Poll<StreamError> {
     let (ended, _replaced) = shared.with(|state| match state.mux.end_of(key) {
         Some(error) => (Poll::Ready(error), None),
+        // Of a stream that is gone nothing will be told, and its place may be another's.
+        None if !state.mux.holds(key) => (Poll::Pending, None),
         None => (Poll::Pending, register(&mut state.wakers(key).ended, cx)),
     });
     ended

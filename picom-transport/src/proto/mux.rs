@@ -209,6 +209,11 @@ impl Mux {
         self.streams.len()
     }
 
+    /// Whether the stream is in the table: a half of it is held, or something of it is still to be written.
+    pub fn holds(&self, key: Key) -> bool {
+        self.streams.get(key).is_some()
+    }
+
     /// Who the peer says it is.
     pub fn peer_identity(&self) -> &Identity {
         &self.peer_identity
