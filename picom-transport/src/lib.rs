@@ -20,6 +20,7 @@ pub mod proto;
 mod tcp;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod unready;
 
 pub use classic::ClassicConnection;
 pub use conn::{

@@ -4,9 +4,11 @@ use crate::classic::{ClassicHandle, HeaderBudget, Served};
 use crate::conn::{Connection, StreamHandler};
 use crate::connector::{Acceptor, BoxIo};
 use crate::proto::{ConfigError, ConnectionConfig, Identity};
+use crate::unready::{Admission, Unready};
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -17,6 +19,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// After an error of accept the loop pauses, longer each time: without descriptors it would spin (measured: 700,000 errors a second).
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// One in so many connections that are closed to make room is worth a line of the log.
+const SELDOM: u64 = 1000;
 /// What headers of classic calls may hold while they arrive: as much as one connection that has shaken hands.
 const UNREADY_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -25,8 +29,9 @@ const UNREADY_BYTES: u64 = 64 * 1024 * 1024;
 pub struct ListenerConfig {
     /// Of each connection.
     pub connection: ConnectionConfig,
-    /// Connections that have not shaken hands, or not said what they call; more are closed at once. Each holds at most a
-    /// frame for at most `hello_timeout`, most of them a few hundred bytes.
+    /// Connections that have not shaken hands, or not said what they call: at most so many. Each holds at most a frame for at
+    /// most `hello_timeout`, most of them a few hundred bytes. When more come they wait unaccepted until there is room;
+    /// the oldest that has been silent for over 100 ms is then closed for them.
     pub unready_limit: usize,
     /// What headers of classic calls that are still arriving may hold in all beyond a frame each, in bytes: of their
     /// buffers, which may be twice what has arrived. The one for which there is no room is cut off.
@@ -59,7 +64,7 @@ pub struct ListenerStats {
     pub unready_bytes: u64,
     /// Connections accepted so far.
     pub accepted: u64,
-    /// Connections closed for `unready_limit` or `unready_bytes`.
+    /// Connections closed to make room (`unready_limit`), or for want of it (`unready_bytes`).
     pub turned_away: u64,
     /// Errors of accept.
     pub accept_errors: u64,
@@ -88,7 +93,8 @@ struct Inner {
     config: ListenerConfig,
     handler: Arc<dyn StreamHandler>,
     open: Mutex<Open>,
-    unready: AtomicUsize,
+    /// Told when one of the unready is ready or gone.
+    room: Notify,
     headers: Arc<HeaderBudget>,
     accepted: AtomicU64,
     turned_away: AtomicU64,
@@ -100,8 +106,8 @@ struct Inner {
     emptied: Notify,
 }
 
-#[derive(Default)]
 struct Open {
+    unready: Unready,
     connections: HashMap<u64, Connection>,
     classic: HashMap<u64, ClassicHandle>,
     draining: bool,
@@ -113,6 +119,18 @@ struct Open {
 }
 
 impl Open {
+    fn new(unready_limit: usize) -> Self {
+        Open {
+            unready: Unready::new(unready_limit),
+            connections: HashMap::new(),
+            classic: HashMap::new(),
+            draining: false,
+            cut_at: None,
+            classic_cut: 0,
+            classic_finished: 0,
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.connections.is_empty() && self.classic.is_empty()
     }
@@ -140,14 +158,15 @@ impl Listener {
         handler: Arc<dyn StreamHandler>,
     ) -> Result<Listener, ConfigError> {
         config.connection.check()?;
+        let open = Mutex::new(Open::new(config.unready_limit));
         let inner = Arc::new(Inner {
             address: acceptor.local_addr(),
             identity,
             headers: HeaderBudget::new(config.unready_bytes),
             config,
             handler,
-            open: Mutex::default(),
-            unready: AtomicUsize::new(0),
+            open,
+            room: Notify::new(),
             accepted: AtomicU64::new(0),
             turned_away: AtomicU64::new(0),
             accept_errors: AtomicU64::new(0),
@@ -236,14 +255,14 @@ impl Listener {
     /// Counters.
     pub fn stats(&self) -> ListenerStats {
         let inner = &self.inner;
-        let (native, classic) = {
+        let (native, classic, unready) = {
             let open = inner.open();
-            (open.connections.len(), open.classic.len())
+            (open.connections.len(), open.classic.len(), open.unready.len())
         };
         ListenerStats {
             connections: native + classic,
             classic,
-            unready: inner.unready.load(Ordering::Relaxed),
+            unready,
             unready_bytes: inner.headers.used(),
             accepted: inner.accepted.load(Ordering::Relaxed),
             turned_away: inner.turned_away.load(Ordering::Relaxed) + inner.headers.refused(),
@@ -262,14 +281,68 @@ impl Inner {
         self.ticked.store(now, Ordering::Relaxed);
     }
 
+    /// Waits until one more may be let in. False: never.
+    async fn make_room(&self) -> bool {
+        loop {
+            // Enlisted before looking: room that is made between the two is not missed.
+            let mut made = pin!(self.room.notified());
+            made.as_mut().enable();
+            let (admission, oldest) = {
+                let open = self.open();
+                let admission = open.unready.admission(Instant::now().into_std());
+                let oldest = match admission {
+                    Admission::Evict(number) => (
+                        open.connections.get(&number).cloned(),
+                        open.classic.get(&number).cloned(),
+                    ),
+                    _ => (None, None),
+                };
+                (admission, oldest)
+            };
+            match admission {
+                Admission::Room => return true,
+                Admission::Never => return false,
+                Admission::Wait(until) => {
+                    self.tick();
+                    tokio::select! {
+                        () = made => {}
+                        () = time::sleep_until(until.into()) => {}
+                    }
+                }
+                Admission::Evict(number) => {
+                    self.ready(number);
+                    let evicted = self.turned_away.fetch_add(1, Ordering::Relaxed);
+                    // Said when it begins and then seldom: under attack there are thousands a second.
+                    if evicted.is_multiple_of(SELDOM) {
+                        tracing::warn!(
+                            limit = self.config.unready_limit,
+                            closed = evicted + 1,
+                            "connections that say nothing are closed to make room for others"
+                        );
+                    }
+                    // Outside the lock of the table, which their ends take.
+                    let (native, classic) = oldest;
+                    if let Some(connection) = native {
+                        connection.close("it said nothing, and others wait");
+                    }
+                    if let Some(handle) = classic {
+                        handle.close();
+                    }
+                }
+            }
+        }
+    }
+
+    /// It has said what it is, or is gone: its place is free.
+    fn ready(&self, number: u64) {
+        if self.open().unready.remove(number) {
+            self.room.notify_one();
+        }
+    }
+
     /// A byte stream has come.
     fn welcome(self: &Arc<Self>, io: BoxIo, address: String) {
         let number = self.accepted.fetch_add(1, Ordering::Relaxed);
-        if self.unready.load(Ordering::Relaxed) >= self.config.unready_limit {
-            self.turned_away.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(%address, "too many connections have not shaken hands: closed");
-            return;
-        }
         let connection = {
             let mut open = self.open();
             let (identity, config) = (self.identity.clone(), self.config.connection.clone());
@@ -292,9 +365,9 @@ impl Inner {
                 connection.want_classic();
             }
             open.connections.insert(number, connection.clone());
+            open.unready.insert(number, Instant::now().into_std());
             connection
         };
-        self.unready.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%address, "accepted");
         let until = Instant::now() + self.config.connection.hello_timeout;
         let inner = self.clone();
@@ -306,7 +379,7 @@ impl Inner {
                 // Boxed: it is the exception, and this future is kept for each connection.
                 return Box::pin(inner.attend_classic(number, handle, address)).await;
             }
-            inner.unready.fetch_sub(1, Ordering::Relaxed);
+            inner.ready(number);
             let error = connection.closed().await;
             match established {
                 Ok(()) => tracing::debug!(%address, %error, "closed"),
@@ -326,7 +399,7 @@ impl Inner {
     /// Waits for the end of a classic connection, and before for its call.
     async fn attend_classic(self: Arc<Self>, number: u64, handle: ClassicHandle, address: String) {
         handle.called().await;
-        self.unready.fetch_sub(1, Ordering::Relaxed);
+        self.ready(number);
         handle.closed().await;
         self.classic_closed(number, &handle);
         tracing::debug!(%address, "closed");
@@ -395,7 +468,16 @@ async fn accept_loop(inner: Arc<Inner>, acceptor: Arc<dyn Acceptor>) {
         match accepted {
             Ok((io, address)) => {
                 pause = FIRST_PAUSE;
-                inner.welcome(io, address);
+                let room = tokio::select! {
+                    biased;
+                    _ = stop.wait_for(|stop| *stop) => break,
+                    room = inner.make_room() => room,
+                };
+                if room {
+                    inner.welcome(io, address);
+                } else {
+                    inner.turned_away.fetch_add(1, Ordering::Relaxed);
+                }
             }
             Err(error) => {
                 let errors = inner.accept_errors.fetch_add(1, Ordering::Relaxed);

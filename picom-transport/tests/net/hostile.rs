@@ -81,31 +81,6 @@ async fn silence_is_closed_after_the_hello_time_out() {
 }
 
 #[tokio::test]
-async fn connections_over_the_limit_are_turned_away_before_hello() {
-    let running = serve(ListenerConfig {
-        unready_limit: 3,
-        ..quick()
-    });
-    let mut silent = Vec::new();
-    for _ in 0..3 {
-        silent.push(TcpStream::connect(running.address).await.unwrap());
-    }
-    while running.listener.stats().unready < 3 {
-        tokio::task::yield_now().await;
-    }
-    let mut fourth = TcpStream::connect(running.address).await.unwrap();
-    let mut rest = Vec::new();
-    let _ = fourth.read_to_end(&mut rest).await;
-    assert_eq!(running.listener.stats().turned_away, 1);
-    drop(silent);
-    while running.listener.stats().unready > 0 {
-        tokio::task::yield_now().await;
-    }
-    let connection = running.connect().await;
-    assert_eq!(call(&connection, "echo", vec![1]).await.unwrap(), [1][..]);
-}
-
-#[tokio::test]
 async fn a_length_over_the_limit_is_refused_from_the_prefix() {
     let running = serve(quick());
     // A good hello's first byte behind a prefix of 4 GiB.

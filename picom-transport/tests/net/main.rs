@@ -2,6 +2,8 @@
 
 mod calls;
 mod classic;
+mod crowd;
+mod halves;
 mod hostile;
 mod pool;
 mod service;
