@@ -11,8 +11,9 @@ use tokio_util::codec::{Decoder, Encoder};
 /// reused in place.
 const COPY_BELOW: usize = 16 * 1024;
 
-/// Copies of up to an eighth of this share a block: one allocation for many. A body that is kept keeps its block.
-const BLOCK: usize = 2 * 1024;
+/// Copies of up to a quarter of this share a block: one allocation for many. A body that is kept keeps its block, so a block
+/// is no longer than what each frame is charged at least (PROTOCOL §7.1): whatever a peer makes us keep, it has paid for.
+const BLOCK: usize = 256;
 /// The first block of a connection.
 const FIRST_BLOCK: usize = 64;
 
@@ -79,10 +80,10 @@ impl FrameCodec {
     }
 }
 
-/// A copy of a body. Small ones stand one behind the other in a block, which one that is kept keeps: at most 2 KiB for it.
+/// A copy of a body. Small ones stand one behind the other in a block, which one that is kept keeps.
 fn copy((copies, block): (&mut BytesMut, &mut usize), payload: &[u8], body: Range<usize>) -> Bytes {
     let body = payload.get(body).unwrap_or_default();
-    if body.len() > BLOCK / 8 {
+    if body.len() > BLOCK / 4 {
         return Bytes::copy_from_slice(body);
     }
     if copies.capacity() < body.len() {
