@@ -70,11 +70,11 @@ impl StreamHandler for Dispatch {
             state(incoming.send, fault.do_not_retry());
             return;
         }
-        if !desk.limit.take() {
+        let Some(place) = desk.limit.take() else {
             count(&desk.counters.refused);
             incoming.send.reset(Code::REFUSED);
             return;
-        }
+        };
         count(&desk.counters.started);
         let (call, args) = Call::new(incoming);
         let span = tracing::debug_span!("call", method = %call.method, peer = %call.peer.address);
@@ -86,13 +86,14 @@ impl StreamHandler for Dispatch {
         // Most handlers are done at their first poll, and a task for each would cost more than they do. What a waker of no
         // task misses, the first poll on the task finds.
         if inline && running.poll_once(desk, Some(handler), &mut task::Context::from_waker(Waker::noop())) {
-            desk.limit.give_back();
             return;
         }
-        tokio::spawn(Task {
+        let task = Task {
             running,
             desk: self.0.clone(),
-        });
+        };
+        place.keep();
+        tokio::spawn(task);
     }
 }
 

@@ -23,23 +23,37 @@ impl Limit {
         })
     }
 
-    /// Takes a place for one more, to be [given back](Self::give_back), unless all are taken.
-    pub(super) fn take(&self) -> bool {
+    /// A place for one more, unless all are taken.
+    pub(super) fn take(&self) -> Option<Place<'_>> {
         // Taken first and given back if it was one too many: one step for nearly every call.
-        let taken = self.running.fetch_add(1, Ordering::Relaxed) < self.most;
-        if !taken {
-            self.give_back();
-        }
-        taken
+        let place = Place(self);
+        (self.running.fetch_add(1, Ordering::Relaxed) < self.most).then_some(place)
     }
 
-    /// The handler is gone.
+    /// A handler that [kept](Place::keep) its place is gone.
     pub(super) fn give_back(&self) {
         self.running.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(super) fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
+    }
+}
+
+/// The place of a handler that runs; free again when dropped.
+#[derive(Debug)]
+pub(super) struct Place<'l>(&'l Limit);
+
+impl Place<'_> {
+    /// The handler goes on elsewhere: whoever runs it [gives the place back](Limit::give_back).
+    pub(super) fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.give_back();
     }
 }
 
@@ -50,11 +64,15 @@ mod tests {
     #[test]
     fn places_are_given_back_and_never_exceeded() {
         let limit = Limit::new(2);
-        assert!(limit.take() && limit.take());
-        assert!(!limit.take() && !limit.take());
+        let one = limit.take().unwrap();
+        limit.take().unwrap().keep();
+        assert!(limit.take().is_none() && limit.take().is_none());
+        assert_eq!(limit.running(), 2);
+        drop(one);
+        assert_eq!(limit.running(), 1, "the one that was kept");
         limit.give_back();
-        assert_eq!(limit.running(), 1);
-        assert!(limit.take());
-        assert!(!Limit::new(0).take());
+        assert!(limit.take().is_some());
+        assert_eq!(limit.running(), 0);
+        assert!(Limit::new(0).take().is_none());
     }
 }
