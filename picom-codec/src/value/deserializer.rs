@@ -263,7 +263,7 @@ impl<'de> Decoder<'de> {
     }
 }
 
-/// Numbers for types that ask for a signed one: as `i64` where it fits, which visitors that know nothing else rely on.
+/// Numbers for types that ask for a signed one, whole floats among them: as `i64` where it fits, which visitors that know nothing else rely on.
 macro_rules! signed_numbers {
     ($($method:ident)*) => {$(
         #[inline]
@@ -273,7 +273,7 @@ macro_rules! signed_numbers {
                     Ok(value) => visitor.visit_i64(value),
                     Err(_) => visitor.visit_u64(value),
                 },
-                None => match self.tokens.token()? {
+                None => match self.tokens.token()?.whole() {
                     Token::Uint(value) if i64::try_from(value).is_ok() => visitor.visit_i64(value as i64),
                     token => self.visit(token, visitor),
                 },
@@ -288,7 +288,10 @@ macro_rules! unsigned_numbers {
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
             match self.tokens.uint() {
                 Some(value) => visitor.visit_u64(value),
-                None => self.deserialize_any(visitor),
+                None => {
+                    let token = self.tokens.token()?.whole();
+                    self.visit(token, visitor)
+                }
             }
         }
     )*};

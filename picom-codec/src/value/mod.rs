@@ -10,6 +10,8 @@
 //! | unit, unit struct | nil; an empty array is read as well |
 //! | bytes, and sequences of nothing but `u8` (arrays and tuples from 16 on) | bin |
 //! | map, sequence, tuple | map, array, array |
+//! | integers up to 64 bits | integers; a float that is exactly one is read as well |
+//! | floats | floats; integers are read as well |
 //! | `i128`, `u128` | bin of 16 bytes, big-endian; integers are read as well |
 //! | [`Blob`] | bin, and a slice of the frame when read |
 //! | [`rmpv::Value`] | whatever it holds, ext included |

@@ -5,6 +5,7 @@ use crate::ScanError;
 use serde::de::Unexpected;
 
 /// One value as it stands on the wire, arrays and maps as their headers.
+#[derive(Clone, Copy)]
 pub(super) enum Token<'de> {
     Nil,
     Bool(bool),
@@ -18,6 +19,28 @@ pub(super) enum Token<'de> {
     Array(u32),
     Map(u32),
     Ext(i8, &'de [u8]),
+}
+
+impl Token<'_> {
+    /// The integer that a float stands for, if it stands for one exactly: languages that know one kind of number write
+    /// large ones, and whole results of divisions, as floats. For types that ask for an integer.
+    #[cold]
+    pub(super) fn whole(self) -> Self {
+        let value = match self {
+            Token::F32(value) => f64::from(value),
+            Token::F64(value) => value,
+            other => return other,
+        };
+        // Powers of two, so these bounds are exact, and so is every cast of a whole number between them.
+        const LEAST: f64 = -9_223_372_036_854_775_808.0;
+        const OVER: f64 = 18_446_744_073_709_551_616.0;
+        match value {
+            _ if value.fract() != 0.0 => self,
+            0.0..OVER => Token::Uint(value as u64),
+            LEAST..0.0 => Token::Negative(value as i64),
+            _ => self,
+        }
+    }
 }
 
 /// The bytes of a message that are still to be read.

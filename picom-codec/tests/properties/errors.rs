@@ -64,6 +64,10 @@ fn errors_say_what_was_expected_and_where() {
         "byte 0: expected i64, found the float 1.5"
     );
     assert_eq!(
+        text::<u8>(b"\xcb\x40\x70\0\0\0\0\0\0"),
+        "byte 0: expected u8, found the value the integer 256"
+    );
+    assert_eq!(
         text::<bool>(b"\x01"),
         "byte 0: expected a boolean, found the integer 1"
     );

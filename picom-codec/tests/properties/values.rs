@@ -539,3 +539,45 @@ fn what_serialize_says_comes_through() {
     }
     assert_eq!(encode(&Refuses(1)).unwrap_err().to_string(), "not today");
 }
+
+/// As a peer writes it that has no integers.
+fn read_float<T: DeserializeOwned>(value: f64) -> Option<T> {
+    let mut bytes = vec![0xcb];
+    bytes.extend_from_slice(&value.to_be_bytes());
+    picom_codec::value::decode(&bytes.into(), &Limits::default()).ok()
+}
+
+#[test]
+fn a_float_that_is_an_integer_is_read_as_one_and_no_other_is() {
+    assert_eq!(read_float::<i64>(-2_147_483_649.0), Some(-2_147_483_649));
+    assert_eq!(read_float::<i64>(i64::MIN as f64), Some(i64::MIN));
+    assert_eq!(read_float::<i64>(-(2f64.powi(63)) * 1.001), None);
+    assert_eq!(read_float::<i64>(2f64.powi(63)), None, "one over the largest");
+    assert_eq!(read_float::<u64>(2f64.powi(63)), Some(1 << 63));
+    assert_eq!(read_float::<u64>(2f64.powi(64)), None);
+    assert_eq!(read_float::<u64>(-1.0), None);
+    assert_eq!(read_float::<u64>(-0.0), Some(0));
+    assert_eq!(read_float::<i8>(-128.0), Some(-128));
+    assert_eq!(read_float::<i8>(128.0), None);
+    for value in [0.5, -1.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300] {
+        assert_eq!(read_float::<i64>(value), None, "{value}");
+        assert_eq!(read_float::<u32>(value), None, "{value}");
+    }
+    let short = picom_codec::value::decode::<i32>(
+        &[&[0xca][..], &(-7f32).to_be_bytes()].concat().into(),
+        &Limits::default(),
+    );
+    assert_eq!(short.unwrap(), -7);
+    // Who asks for a float gets one, and who takes anything gets what stood there.
+    assert_eq!(read_float::<f64>(5.0), Some(5.0));
+    assert_eq!(read_float::<rmpv::Value>(5.0), Some(rmpv::Value::F64(5.0)));
+}
+
+proptest! {
+    #[test]
+    fn what_classic_makes_of_an_integer_is_read_as_that_integer(n: i64) {
+        if let Ok(sent) = picom_codec::classic::readable(&picom_codec::value::encode(&n).unwrap()) {
+            prop_assert_eq!(picom_codec::value::decode::<i64>(&sent, &Limits::default()).unwrap(), n);
+        }
+    }
+}
