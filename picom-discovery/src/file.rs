@@ -1,7 +1,9 @@
 //! Discovery from a JSON file that is read again when it changes: for machines without a registry, where something else
 //! writes down who is where.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -10,6 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::Value;
 use thiserror::Error;
 
 use crate::discovery::{Discovery, OnUnavailable};
@@ -90,23 +94,79 @@ struct Stamp {
     inode: u64,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Line {
-    Address(String),
-    Full(Full),
+/// What the file lists, name by name. A name that stands twice is an error: whoever wrote it meant both.
+struct Lists(BTreeMap<String, Vec<Value>>);
+
+impl<'de> Deserialize<'de> for Lists {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = Lists;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map from names of services to lists of addresses")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Lists, A::Error> {
+                let mut lists = BTreeMap::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    match lists.entry(name) {
+                        Entry::Occupied(twice) => {
+                            return Err(A::Error::custom(format!("{:?} stands twice", twice.key())));
+                        }
+                        Entry::Vacant(place) => {
+                            place.insert(map.next_value()?);
+                        }
+                    }
+                }
+                Ok(Lists(lists))
+            }
+        }
+        deserializer.deserialize_map(Names)
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Full {
+/// One instance of a list.
+#[derive(Default)]
+struct Line {
     address: String,
-    #[serde(default)]
     weight: Option<u16>,
-    #[serde(default)]
     classic: bool,
-    #[serde(default)]
     tags: Vec<Arc<str>>,
+}
+
+impl Line {
+    /// An address alone, or a map with more. What cannot be read is named by its key.
+    fn read(line: Value) -> Result<Self, String> {
+        fn field<T: DeserializeOwned>(key: &str, value: Value) -> Result<T, String> {
+            serde_json::from_value(value).map_err(|error| format!("its {key:?}: {error}"))
+        }
+        let fields = match line {
+            Value::String(address) => {
+                return Ok(Line {
+                    address,
+                    ..Line::default()
+                });
+            }
+            Value::Object(fields) => fields,
+            other => return Err(format!("it is {other}, not an address or a map with one")),
+        };
+        let mut line = Line::default();
+        for (key, value) in fields {
+            match key.as_str() {
+                "address" => line.address = field(&key, value)?,
+                "weight" => line.weight = field(&key, value)?,
+                "classic" => line.classic = field(&key, value)?,
+                "tags" => line.tags = field(&key, value)?,
+                _ => {
+                    return Err(format!(
+                        "{key:?} is none of \"address\", \"weight\", \"classic\", \"tags\""
+                    ));
+                }
+            }
+        }
+        Ok(line)
+    }
 }
 
 impl FileSource {
@@ -312,25 +372,16 @@ fn read(path: &Path) -> Result<HashMap<ServiceName, Vec<Arc<Instance>>>, FileErr
     if bytes.len() as u64 > MAX_FILE {
         return Err(content(format!("it has more than {MAX_FILE} bytes")));
     }
-    let lists: BTreeMap<String, Vec<Line>> =
-        serde_json::from_slice(&bytes).map_err(|error| content(error.to_string()))?;
+    let Lists(lists) = serde_json::from_slice(&bytes).map_err(|error| content(error.to_string()))?;
     let mut services = HashMap::new();
     for (name, lines) in lists {
         let name = ServiceName::new(&name).map_err(|error| content(error.to_string()))?;
         let mut instances = Vec::with_capacity(lines.len());
-        for line in lines {
-            let full = match line {
-                Line::Address(address) => Full {
-                    address,
-                    weight: None,
-                    classic: false,
-                    tags: Vec::new(),
-                },
-                Line::Full(full) => full,
-            };
-            let (host, port) = split_authority(&full.address).map_err(|reason| {
-                content(format!("{:?} of {name} is not host:port: {reason}", full.address))
-            })?;
+        for (number, line) in lines.into_iter().enumerate() {
+            let place = |reason: String| content(format!("instance {} of {name}: {reason}", number + 1));
+            let full = Line::read(line).map_err(place)?;
+            let (host, port) = split_authority(&full.address)
+                .map_err(|reason| place(format!("{:?} is not host:port: {reason}", full.address)))?;
             let mut instance = Instance::at(name.clone(), host, port);
             if !full.classic {
                 instance = instance.native(NATIVE);
@@ -454,12 +505,25 @@ mod tests {
     #[test]
     fn what_cannot_be_taken_is_named_at_the_start() {
         for (text, words) in [
-            ("[]", "invalid type"),
+            ("[]", "expected a map from names of services"),
+            (r#"{"svc": ["h:1"], "svc": ["h:2"]}"#, r#""svc" stands twice"#),
             (r#"{"": []}"#, "empty"),
             (r#"{"svc": ["10.0.0.1"]}"#, "it has no port"),
             (r#"{"svc": ["10.0.0.1:0"]}"#, "10.0.0.1:0"),
             (r#"{"svc": ["10.0.0.1:65536"]}"#, "10.0.0.1:65536"),
-            (r#"{"svc": [{"address": "h:1", "wieght": 1}]}"#, "did not match"),
+            (
+                r#"{"svc": ["h:1", {"address": "h:1", "wieght": 1}]}"#,
+                r#"instance 2 of svc: "wieght" is none of "address""#,
+            ),
+            (
+                r#"{"svc": [{"address": "h:1", "weight": 70000}]}"#,
+                r#"instance 1 of svc: its "weight": invalid value: integer `70000`, expected u16"#,
+            ),
+            (
+                r#"{"svc": [{"weight": 1}]}"#,
+                r#"instance 1 of svc: "" is not host:port"#,
+            ),
+            (r#"{"svc": [7]}"#, "instance 1 of svc: it is 7, not an address"),
         ] {
             let file = TheFile::new(text);
             let error = FileSource::open(&file.0).unwrap_err().to_string();

@@ -135,7 +135,7 @@ pub enum Consistency {
     Cached,
 }
 
-/// Where an agent listens. Parses what `CONSUL_HTTP_ADDR` may hold: `host:port`, `http://host[:port][/prefix]`,
+/// Where an agent listens. Parses what `CONSUL_HTTP_ADDR` may hold: `host:port`, `:port`, `http://host[:port][/prefix]`,
 /// `unix:///path`; what may also be `https://` is read by [`ConsulConfig::at`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentAddress {
@@ -412,7 +412,12 @@ impl AgentAddress {
                     return Err(fault("an IPv6 address is written in brackets"));
                 }
                 Some((host, port)) => (
-                    host,
+                    // As with the official client, whose dialer takes these for the host it runs on.
+                    if matches!(host, "" | "0.0.0.0") {
+                        LOCAL
+                    } else {
+                        host
+                    },
                     parse_port(port).ok_or_else(|| fault("its port is not a number from 1 to 65535"))?,
                 ),
             },
@@ -427,6 +432,9 @@ impl AgentAddress {
         })
     }
 }
+
+/// Where an agent listens that is asked for by its port alone, or at all addresses of this host.
+const LOCAL: &str = "127.0.0.1";
 
 fn parse_port(text: &str) -> Option<u16> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -453,6 +461,9 @@ mod tests {
             ("http://consul.example", tcp("consul.example", 80, "")),
             ("consul", tcp("consul", 80, "")),
             ("[::1]:8500", tcp("::1", 8500, "")),
+            (":18500", tcp("127.0.0.1", 18500, "")),
+            ("http://:18500", tcp("127.0.0.1", 18500, "")),
+            ("0.0.0.0:8500", tcp("127.0.0.1", 8500, "")),
             ("http://[::1]/", tcp("::1", 80, "")),
             ("http://gate:80/consul/", tcp("gate", 80, "/consul")),
             (
@@ -470,7 +481,7 @@ mod tests {
     fn an_address_that_cannot_be_used_is_named() {
         for text in [
             "",
-            ":8500",
+            ":",
             "a:",
             "a:x",
             "a:0",
@@ -484,7 +495,6 @@ mod tests {
             "unix://x",
             "a b:1",
             "http://a/?x",
-            "0.0.0.0:8500",
             "tcp://a:1",
         ] {
             let error = text.parse::<AgentAddress>().unwrap_err().to_string();

@@ -12,7 +12,7 @@ impl ConsulConfig {
     ///
     /// | variable | meaning |
     /// |---|---|
-    /// | `CONSUL_HTTP_ADDR` | `host:port`, `http://host[:port][/prefix]`, `https://…` or `unix:///path` |
+    /// | `CONSUL_HTTP_ADDR` | `host:port`, `:port` (of this host), `http://host[:port][/prefix]`, `https://…` or `unix:///path` |
     /// | `CONSUL_HTTP_SSL` | a true word (`1 t T true TRUE True`) means TLS, also behind `http://`; any other means nothing |
     /// | `CONSUL_HTTP_SSL_VERIFY` | a false word (`0 f F false FALSE False`) turns verification off |
     /// | `CONSUL_CACERT`, `CONSUL_CAPATH` | a file or directory of authorities, in place of the system's |
