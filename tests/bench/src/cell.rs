@@ -84,7 +84,7 @@ impl Group {
 pub enum Work {
     /// This.
     Given(Load),
-    /// An open loop at so much per cent of the most calls a second that the peer made in the closed loop.
+    /// An open loop at so much per cent of the peer's [capacity](CAPACITY).
     Share(u32),
 }
 
@@ -134,6 +134,12 @@ impl Figure {
 const CALLERS: &[Peer] = &[PingPong, Mux, MuxYield, Tonic, Tarpc, Picom];
 const LIBRARIES: &[Peer] = &[MuxYield, Tonic, Tarpc, Picom];
 const MIB: usize = 1024 * 1024;
+
+/// The cell whose figure is a peer's capacity. A closed loop has few tasks, which live on; an open loop has one for each call,
+/// and the generator alone takes more for those than a bare peer takes for its call. So capacity is what the generator of
+/// the open loop reaches, with so many calls under way as the largest closed loop.
+pub const CAPACITY: &str = "capacity";
+const UNDER_WAY: u64 = 256;
 
 /// Connections whose memory is measured.
 const IDLE: usize = 2_000;
@@ -229,6 +235,7 @@ pub fn all() -> Vec<Cell> {
     let mut cells = calls();
     cells.extend(streams());
     cells.extend([
+        capacity(),
         Cell::open("open-25", "25 % of capacity", 25),
         Cell::open("open-50", "50 % of capacity", 50),
         Cell::open("open-75", "75 % of capacity", 75),
@@ -261,6 +268,20 @@ fn calls() -> Vec<Cell> {
             ..Cell::closed("fan-out", "add over 8 instances, 64 in flight", Call::Add, 64)
         },
     ]
+}
+
+fn capacity() -> Cell {
+    Cell {
+        id: CAPACITY,
+        title: "capacity: a task for each call, 256 under way",
+        group: Group::Open,
+        work: Work::Given(Load::Saturated {
+            call: Call::Add,
+            under_way: UNDER_WAY,
+        }),
+        peers: LIBRARIES,
+        ..Cell::PLAIN
+    }
 }
 
 fn streams() -> Vec<Cell> {

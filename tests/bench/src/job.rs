@@ -112,6 +112,13 @@ pub enum Load {
         /// Calls a second.
         rate: f64,
     },
+    /// The most that the generator of the open loop makes: a new task for each call, begun as soon as fewer are under way.
+    Saturated {
+        /// Which call.
+        call: Call,
+        /// How many.
+        under_way: u64,
+    },
     /// A stream of items from the server.
     Items,
     /// A stream of 64 KiB chunks from the server.

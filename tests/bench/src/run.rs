@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use crate::cell::{Cell, Work};
+use crate::cell::{CAPACITY, Cell, Work};
 use crate::children;
 use crate::cold_build;
 use crate::command_line::Options;
-use crate::job::{Call, Hosting, Job, Load, Sample};
+use crate::job::{Hosting, Job, Load, Sample};
 use crate::peers::Peer;
 use crate::pinning::Pinning;
 use crate::progress::Progress;
@@ -17,9 +17,6 @@ use crate::results::{Results, median};
 
 /// A cell that is measured seldom is measured in the first of so many rounds.
 const SELDOM: usize = 3;
-
-/// The cells whose best figure is a peer's capacity.
-const CAPACITY: [&str; 2] = ["add-64", "add-256"];
 
 /// In each round it is watched for so long whether the machine stands still.
 const WATCHED_MS: u64 = 500;
@@ -151,10 +148,9 @@ impl Run<'_> {
                 continue;
             }
             let rate = |sample: &Sample| Some(sample.rate());
-            let measured = CAPACITY.map(|cell| self.results.median_of(cell, peer, rate));
-            let best = measured.into_iter().flatten().max_by(f64::total_cmp);
-            if let Some(best) = best.or_else(|| self.look(peer)) {
-                capacity.insert(peer, best);
+            let measured = self.results.median_of(CAPACITY, peer, rate);
+            if let Some(rate) = measured.or_else(|| self.look(peer)) {
+                capacity.insert(peer, rate);
             }
         }
         capacity
@@ -162,19 +158,11 @@ impl Run<'_> {
 
     fn look(&mut self, peer: Peer) -> Option<f64> {
         let cells = crate::cell::all();
-        let rates = cells
-            .iter()
-            .filter(|cell| CAPACITY.contains(&cell.id))
-            .filter_map(|cell| {
-                let Work::Given(load @ Load::Closed { call: Call::Add, .. }) = cell.work else {
-                    return None;
-                };
-                self.progress.begin(&format!("the capacity of {peer}"));
-                let samples =
-                    (0..3).filter_map(|_| measure(self.options, &self.pinning, cell, peer, load).ok());
-                median(samples.map(|sample| sample.rate()).collect())
-            });
-        rates.max_by(f64::total_cmp)
+        let cell = cells.iter().find(|cell| cell.id == CAPACITY)?;
+        let load = cell.load(peer, None)?;
+        self.progress.begin(&format!("the capacity of {peer}"));
+        let samples = (0..3).filter_map(|_| measure(self.options, &self.pinning, cell, peer, load).ok());
+        median(samples.map(|sample| sample.rate()).collect())
     }
 
     fn build(&mut self) {

@@ -45,13 +45,14 @@ pub fn run(job: &Job) -> Result<Sample> {
 /// `C` calls, `H` holds idle connections.
 fn with<C: Caller, H: Caller>(job: &Job) -> Result<Sample> {
     // A generator that spins would otherwise keep the sockets waiting for 61 of its turns.
-    let every = matches!(job.load, Load::Open { .. }).then_some(8);
+    let every = matches!(job.load, Load::Open { .. } | Load::Saturated { .. }).then_some(8);
     let runtime = host::runtime(job.workers, every)?;
     runtime.block_on(async {
         let _idle = hold::<H>(job, job.idle).await?;
         match job.load {
             Load::Closed { call, in_flight } => closed::run::<C>(job, call, in_flight).await,
             Load::Open { call, rate } => open::run::<C>(job, call, rate).await,
+            Load::Saturated { call, under_way } => open::saturate::<C>(job, call, under_way).await,
             Load::Items => streams::run::<C>(job, streams::Kind::Items).await,
             Load::Chunks => streams::run::<C>(job, streams::Kind::Chunks).await,
             Load::BothWays => streams::run::<C>(job, streams::Kind::BothWays).await,

@@ -119,6 +119,37 @@ impl<C: Caller> Calls<C> {
     }
 }
 
+/// As many calls as are answered when a new one is begun whenever fewer than `under_way` are: the capacity of a peer with
+/// this generator, which has a task for each call.
+pub(super) async fn saturate<C: Caller>(job: &Job, call: Call, under_way: u64) -> Result<Sample> {
+    let calls = Calls::new(C::connect(&job.target()).await?, call)?;
+    let begin = now();
+    let (from, to) = (begin + warm_up(job), begin + warm_up(job) + measure(job));
+    let mut mark = None;
+    let end = loop {
+        let at = now();
+        let ended = calls.ended.load(Ordering::Relaxed);
+        match &mark {
+            None if at >= from => mark = Some(Mark::set(job, ended)),
+            Some(_) if at >= to => break Mark::set(job, ended),
+            _ => {}
+        }
+        while calls.under_way() < under_way {
+            calls.begin(at, mark.is_some());
+        }
+        yield_once().await;
+    };
+    let sample = calls.finish(measure(job)).await?;
+    let spent = mark.map(|mark| mark.until(&end)).unwrap_or_default();
+    Ok(Sample {
+        count: spent.count,
+        seconds: spent.seconds,
+        client_cpu_us: spent.client_cpu_us,
+        server_cpu_us: spent.server_cpu_us,
+        ..sample
+    })
+}
+
 pub(super) async fn run<C: Caller>(job: &Job, call: Call, rate: f64) -> Result<Sample> {
     ensure!(rate.is_finite() && rate >= 1.0, "a rate of {rate} calls a second");
     let calls = Calls::new(C::connect(&job.target()).await?, call)?;

@@ -142,7 +142,7 @@ fn figures(out: &mut String, group: Group, cells: &[&Cell], results: &Results) {
     if group == Group::Open {
         line!(
             out,
-            "Of each peer's own capacity, the most calls a second it made in the closed loop.\n"
+            "Of each peer's own capacity: the most calls a second that the generator of the open loop, a task for each call, made with it.\n"
         );
     }
     let columns = peers.iter().map(|peer| format!(" {peer} |")).collect::<String>();
