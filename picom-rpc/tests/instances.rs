@@ -265,3 +265,68 @@ async fn more_calls_than_one_instance_has_slots_for_wait_their_turn() {
         assert_eq!(call.await.unwrap().unwrap(), n as u64);
     }
 }
+
+/// Streams that nobody ends hold slots; calls that wait for others must not stand behind them, nor count attempts.
+#[tokio::test(start_paused = true)]
+async fn calls_do_not_wait_behind_streams_that_live_for_ever() {
+    let memory = InMemory::new();
+    let mut config = picom_rpc::ServerConfig::default();
+    config.listener.connection.stream_limit = 4;
+    let methods = Methods::new()
+        .stream("watch", |_: ()| async move {
+            Ok(futures_util::stream::pending::<Result<u64, picom_rpc::Fault>>())
+        })
+        .unary("nap", |n: u64| async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok(n)
+        });
+    memory.serve_with("s", methods, config).await.unwrap();
+    let client = memory.client().unwrap();
+    // Of the 16 slots that there can be, 15 are taken for good.
+    let mut watches = Vec::new();
+    for _ in 0..15 {
+        watches.push(
+            client
+                .stream::<(), u64>("s", "watch", &())
+                .receive()
+                .await
+                .unwrap(),
+        );
+    }
+    let begun = tokio::time::Instant::now();
+    let calls: Vec<_> = (0..100u64)
+        .map(|n| {
+            let client = client.clone();
+            tokio::spawn(async move { client.fetch::<u64>("s", "nap", &n).retries(0).await })
+        })
+        .collect();
+    for (n, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.unwrap().unwrap(), n as u64);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    // A stream waits for a slot, too, and gets the next that becomes free.
+    let last = client
+        .stream::<(), u64>("s", "watch", &())
+        .receive()
+        .await
+        .unwrap();
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move {
+            client
+                .stream::<(), u64>("s", "watch", &())
+                .receive()
+                .await
+                .map(drop)
+        }
+    });
+    let queued = tokio::spawn({
+        let client = client.clone();
+        async move { client.fetch::<u64>("s", "nap", &7).await }
+    });
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!waiting.is_finished() && !queued.is_finished());
+    drop(last);
+    waiting.await.unwrap().unwrap();
+    assert_eq!(queued.await.unwrap().unwrap(), 7);
+}

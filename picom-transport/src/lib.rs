@@ -29,7 +29,7 @@ pub use conn::{
 };
 pub use connector::{Acceptor, BoxIo, Connector, Io};
 pub use listener::{DrainReport, Listener, ListenerConfig, ListenerStats};
-pub use pool::{DialError, Pool, PoolConfig, PoolStats, SlotStatus, Target};
+pub use pool::{DialError, Pool, PoolConfig, PoolStats, Room, SlotStatus, Target};
 pub use proto::{
     ConfigError, ConnectionConfig, ConnectionError, Delivery, FaultReply, Identity, OpenError, Outcome, Pack,
     SendError, StreamError,

@@ -66,6 +66,8 @@ pub(crate) struct Call {
     begun: Option<Instant>,
     /// The first look has been taken.
     looked: bool,
+    /// It may wait in the line of a connection, which may send it back.
+    queues: bool,
     history: Option<Box<History>>,
 }
 
@@ -79,8 +81,29 @@ struct History {
     worst: Outcome,
     /// Until when it waits for the successor of instances that end.
     successor: Option<Instant>,
-    /// An endpoint that was chosen and speaks classic: it cannot be asked at once.
-    chosen: Option<Arc<Endpoint>>,
+}
+
+/// What came of trying to open at once.
+#[derive(Debug)]
+pub(crate) enum Tried {
+    /// It is open.
+    Opened(Flight),
+    /// Something must be waited for.
+    Must(Wait),
+}
+
+/// What must be waited for before a call can be opened.
+#[derive(Debug)]
+pub(crate) enum Wait {
+    /// A connection to the endpoint that was chosen.
+    For(Step),
+    /// So long; then it is looked who is there.
+    Span(Duration),
+}
+
+impl Wait {
+    /// Nothing is chosen: it is looked again who is there, and waited for somebody.
+    pub(crate) const LOOK: Wait = Wait::Span(Duration::ZERO);
 }
 
 impl Default for History {
@@ -91,7 +114,6 @@ impl Default for History {
             attempts: Vec::new(),
             worst: Outcome::NeverSent,
             successor: None,
-            chosen: None,
         }
     }
 }
@@ -113,13 +135,20 @@ impl Call {
             inherited: context::deadline(),
             begun: None,
             looked: false,
+            queues: false,
             history: None,
         }
     }
 
     /// Begins: the time of the call runs from now. `default`: how long it may take if nothing else was said; `ends`: no
-    /// input follows the arguments.
-    pub(crate) fn begin(&mut self, default: Option<Duration>, ends: bool) -> Result<(), CallError> {
+    /// input follows the arguments; `queues`: opened in the line of a connection it may fail with
+    /// [`NoSlot`](StreamError::NoSlot), and is then opened again.
+    pub(crate) fn begin(
+        &mut self,
+        default: Option<Duration>,
+        ends: bool,
+        queues: bool,
+    ) -> Result<(), CallError> {
         let fail = |failure| Err(CallError::new(self.subject(), failure));
         if self.client.is_closed() {
             return fail(CallFailure::Ended);
@@ -132,6 +161,7 @@ impl Call {
         let inherited = self.inherited.filter(|_| !self.options.detached);
         let now = now();
         self.begun = Some(now);
+        self.queues = ends && queues;
         let request = &mut self.request;
         request.metadata = metadata;
         request.deadline = deadline::moment(now, self.options.timeout, default, inherited);
@@ -167,39 +197,47 @@ impl Call {
         }
     }
 
-    /// Opens the stream at once, if there is a connection to open it on. `None`: something must be waited for. With a
-    /// context, its task is woken when something has come: it need not ask before.
-    pub(crate) fn try_open(&mut self, cx: Option<&Context<'_>>) -> Option<Result<Flight, CallError>> {
+    /// Opens the stream at once, if there is a connection to open it on. With a context, its task is woken when something
+    /// has come: it need not ask before.
+    pub(crate) fn try_open(&mut self, cx: Option<&Context<'_>>) -> Result<Tried, CallError> {
         let now = self.begun.take().unwrap_or_else(now);
         if deadline::passed(self.request.deadline, now) {
-            return Some(Err(self.give_up(CallFailure::Overdue)));
+            return Err(self.give_up(CallFailure::Overdue));
         }
         for _ in 0..RACES {
             let endpoint = match self.step(now) {
                 Step::Open(endpoint) => endpoint,
-                Step::Classic(endpoint) => {
-                    self.history().chosen = Some(endpoint);
-                    return None;
+                Step::Queue(endpoint, connection) => {
+                    let queued = connection.call_queued(self.request.clone(), cx);
+                    match self.opened(queued.map(|recv| (None, recv)), endpoint, now)? {
+                        Some(flight) => return Ok(Tried::Opened(flight)),
+                        None => continue,
+                    }
                 }
-                _ => return None,
+                step @ (Step::Classic(_) | Step::Dial(_)) => return Ok(Tried::Must(Wait::For(step))),
+                _ => break,
             };
-            match self.open_at(endpoint, now, cx) {
-                Ok(None) => {}
-                Ok(Some(flight)) => return Some(Ok(flight)),
-                Err(error) => return Some(Err(error)),
+            if let Some(flight) = self.open_at(endpoint, now, cx)? {
+                return Ok(Tried::Opened(flight));
             }
         }
-        None
+        Ok(Tried::Must(Wait::LOOK))
     }
 
-    /// Opens the stream, after `wait`, as soon as there is an instance that takes it. Not to be dropped and called
-    /// again in the middle of an attempt; dropped for good, nothing was sent.
-    pub(crate) async fn open(&mut self, wait: Duration) -> Result<Flight, CallError> {
+    /// Opens the stream, after what must be waited for, as soon as there is an instance that takes it. Not to be dropped
+    /// and called again in the middle of an attempt; dropped for good, nothing was sent.
+    pub(crate) async fn open(&mut self, wait: Wait) -> Result<Flight, CallError> {
         let service = self.service.clone();
         let deadline = self.request.deadline;
-        if !wait.is_zero() {
-            time::sleep(wait).await;
-        }
+        let mut chosen = match wait {
+            Wait::For(step) => Some(step),
+            Wait::Span(span) => {
+                if !span.is_zero() {
+                    time::sleep(span).await;
+                }
+                None
+            }
+        };
         let mut races = 0;
         loop {
             // Enlisted before looking: a change between the two is not missed.
@@ -212,9 +250,8 @@ impl Call {
             if deadline::passed(deadline, now) {
                 return Err(self.give_up(CallFailure::Overdue));
             }
-            let chosen = self.history.as_mut().and_then(|history| history.chosen.take());
-            let step = match chosen {
-                Some(endpoint) => Step::Classic(endpoint),
+            let step = match chosen.take() {
+                Some(step) => step,
                 None => self.step(now),
             };
             let patience = match step {
@@ -248,6 +285,13 @@ impl Call {
                     }
                     // Connections that close faster than they are used: let time pass.
                     now.checked_add(READINESS)
+                }
+                Step::Queue(endpoint, connection) => {
+                    let queued = connection.call_queued(self.request.clone(), None);
+                    if let Some(flight) = self.opened(queued.map(|recv| (None, recv)), endpoint, now)? {
+                        return Ok(flight);
+                    }
+                    continue;
                 }
                 Step::Dial(endpoint) => {
                     let dialed = tokio::select! {
@@ -376,7 +420,11 @@ impl Call {
 
     fn step(&mut self, now: Instant) -> Step {
         let first = !std::mem::replace(&mut self.looked, true);
-        self.service.step(now, self.tried(), self.options.key, first)
+        match self.service.step(now, self.tried(), self.options.key, first) {
+            // Whose halves are handed out could not be sent back: such a call waits until it has a slot.
+            Step::Queue(endpoint, _) if !self.queues => Step::Dial(endpoint),
+            step => step,
+        }
     }
 
     /// Opens the stream on the connection of an endpoint that has one.
@@ -386,8 +434,15 @@ impl Call {
         now: Instant,
         cx: Option<&Context<'_>>,
     ) -> Result<Option<Flight>, CallError> {
-        match endpoint.with_connection(|connection| self.open_on(connection, cx)) {
-            Some(opened) => self.opened(opened, endpoint, now),
+        // Who has waited for a slot goes first.
+        let opened = endpoint
+            .with_connection(|connection| (!connection.is_contended()).then(|| self.open_on(connection, cx)));
+        match opened {
+            Some(Some(opened)) => self.opened(opened, endpoint, now),
+            Some(None) => {
+                endpoint.forget_connection();
+                Ok(None)
+            }
             None => Ok(None),
         }
     }

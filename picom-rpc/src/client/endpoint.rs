@@ -3,7 +3,7 @@
 
 use super::load::Load;
 use picom_discovery::Instance;
-use picom_transport::{Connection, Pool, Target};
+use picom_transport::{Connection, Pool, Room, SlotStatus, Target};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,6 +33,19 @@ struct Record {
     connection: Mutex<Option<Connection>>,
     /// There is one: changed under the lock, read without.
     connected: AtomicBool,
+}
+
+/// How an endpoint can be reached.
+#[derive(Debug)]
+pub(crate) enum Reach {
+    /// There is a connection to [call on](Endpoint::with_connection).
+    Connected,
+    /// All slots of all connections that there may be are taken; on this one a call can wait for its turn.
+    Queue(Connection),
+    /// All slots are taken, and another connection may be made.
+    Full,
+    /// There is no connection.
+    Gone,
 }
 
 impl Endpoint {
@@ -98,12 +111,17 @@ impl Endpoint {
         self.shared.load.observe(latency, now);
     }
 
-    /// Whether there is a connection: one that had room when it was last used, else one of the pool with a free slot.
-    pub(crate) fn has_connection(&self, pool: &Pool) -> bool {
+    /// Looks for a connection: one that had room when it was last used, else what the pool has.
+    pub(crate) fn reach(&self, pool: &Pool) -> Reach {
         if self.shared.connected.load(Ordering::Acquire) {
-            return true;
+            return Reach::Connected;
         }
-        let found = pool.ready(&self.target);
+        let (found, reach) = match pool.room(&self.target) {
+            Room::Free(connection) => (Some(connection), Reach::Connected),
+            Room::Queue(connection) => (None, Reach::Queue(connection)),
+            Room::None(SlotStatus::Connected { .. }) => (None, Reach::Full),
+            Room::None(_) => (None, Reach::Gone),
+        };
         let connected = found.is_some();
         let replaced = {
             let mut known = self.known_connection();
@@ -112,7 +130,7 @@ impl Endpoint {
         };
         // Outside the lock: the last handle of a connection ends it.
         drop(replaced);
-        connected
+        reach
     }
 
     /// Does something with the connection that was found, if it was not found wanting since.

@@ -1,6 +1,6 @@
 //! Calls that end in a value: the builder and its future. How attempts are made is `call.rs`.
 
-use super::call::{Call, failure_of};
+use super::call::{Call, Tried, Wait, failure_of};
 use super::config::ClientConfig;
 use super::flight::Flight;
 use super::options::call_options;
@@ -140,16 +140,16 @@ impl<C: Collect, E> Fetching<C, E> {
                 }
                 (State::New, Some(call)) => {
                     let ends = self.input.is_none();
-                    call.begin(call.config().fetch_timeout, ends)?;
-                    match call.try_open(ends.then_some(&*cx)) {
-                        Some(flight) => {
-                            self.state = State::Flying(flight?);
+                    call.begin(call.config().fetch_timeout, ends, true)?;
+                    match call.try_open(ends.then_some(&*cx))? {
+                        Tried::Opened(flight) => {
+                            self.state = State::Flying(flight);
                             if ends {
                                 // The reply wakes the task.
                                 return Poll::Pending;
                             }
                         }
-                        None => self.state = self.opening(Duration::ZERO),
+                        Tried::Must(wait) => self.state = self.opening(wait),
                     }
                 }
                 (State::Opening(opening), _) => {
@@ -173,21 +173,31 @@ impl<C: Collect, E> Fetching<C, E> {
         else {
             return Ok(State::Done);
         };
-        let repeatable = self.input.as_ref().is_none_or(Pump::is_repeatable);
-        let wait = call.attempt_failed(flight.endpoint(), failure_of(error), repeatable)?;
+        let wait = match error {
+            // It waited where nothing moved: no attempt was made.
+            StreamError::NoSlot => Duration::ZERO,
+            error => {
+                let repeatable = self.input.as_ref().is_none_or(Pump::is_repeatable);
+                call.attempt_failed(flight.endpoint(), failure_of(error), repeatable)?
+            }
+        };
         drop(flight);
         self.reply = C::default();
         if let Some(input) = &mut self.input {
             input.rewind();
         }
-        match wait.is_zero().then(|| call.try_open(None)).flatten() {
-            Some(flight) => Ok(State::Flying(flight?)),
-            None => Ok(self.opening(wait)),
+        let tried = match wait {
+            Duration::ZERO => call.try_open(None)?,
+            _ => Tried::Must(Wait::Span(wait)),
+        };
+        match tried {
+            Tried::Opened(flight) => Ok(State::Flying(flight)),
+            Tried::Must(wait) => Ok(self.opening(wait)),
         }
     }
 
     /// Lends the call to a future that waits for what must be waited for.
-    fn opening(&mut self, wait: Duration) -> State {
+    fn opening(&mut self, wait: Wait) -> State {
         let Some(mut call) = self.call.take() else {
             return State::Done;
         };

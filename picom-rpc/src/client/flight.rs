@@ -126,7 +126,9 @@ fn sign(error: &StreamError) -> Sign {
         StreamError::Reset { .. } | StreamError::Deadline { sent: true } => Sign::Bad,
         StreamError::ConnectionLost { .. } => Sign::Lost,
         StreamError::TooLarge { .. } | StreamError::BadItems(_) => Sign::Good,
-        StreamError::Deadline { sent: false } | StreamError::Cancelled { .. } => Sign::None,
+        StreamError::Deadline { sent: false } | StreamError::Cancelled { .. } | StreamError::NoSlot => {
+            Sign::None
+        }
     }
 }
 
@@ -164,6 +166,7 @@ mod tests {
             (StreamError::NotTaken, Sign::Draining),
             (StreamError::Deadline { sent: true }, Sign::Bad),
             (StreamError::Deadline { sent: false }, Sign::None),
+            (StreamError::NoSlot, Sign::None),
             (
                 StreamError::Cancelled {
                     code: Code::CANCELLED,

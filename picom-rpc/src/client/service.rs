@@ -2,7 +2,7 @@
 //! and dials ahead. One per name and client, so that a call asks nobody: it looks here.
 
 use super::config::ClientConfig;
-use super::endpoint::{Endpoint, EndpointId};
+use super::endpoint::{Endpoint, EndpointId, Reach};
 use super::endpoints::{EndpointState, Endpoints, Pick, Standing};
 use super::random::Random;
 use super::retry::{Failure, Progress, RetryBudget, Verdict, judge};
@@ -80,9 +80,11 @@ impl State {
 
 /// Where a call goes next.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// It is connected, and was not found full.
     Open(Arc<Endpoint>),
+    /// All that are connected are full; on this connection of this one the call can wait for its turn.
+    Queue(Arc<Endpoint>, Connection),
     /// A connection must be made.
     Dial(Arc<Endpoint>),
     /// A connection must be made, for this call alone.
@@ -200,7 +202,7 @@ impl Service {
             self.counters.calls.fetch_add(1, Ordering::Relaxed);
         }
         let mut first = first;
-        let mut full: Vec<Arc<Endpoint>> = Vec::new();
+        let mut full: Vec<(Arc<Endpoint>, Option<Connection>)> = Vec::new();
         let mut excluded: Option<Vec<EndpointId>> = None;
         loop {
             let pick = {
@@ -225,20 +227,26 @@ impl Service {
             return match pick {
                 Pick::Ready(endpoint) | Pick::Dial(endpoint) if endpoint.classic => Step::Classic(endpoint),
                 Pick::Ready(endpoint) => {
-                    if endpoint.has_connection(&self.pool) {
-                        Step::Open(endpoint)
-                    } else if matches!(self.pool.status(&endpoint.target), SlotStatus::Connected { .. }) {
-                        excluded.get_or_insert_with(|| tried.to_vec()).push(endpoint.id);
-                        full.push(endpoint);
-                        continue;
-                    } else {
-                        self.disconnected(&endpoint);
-                        continue;
-                    }
+                    let line = match endpoint.reach(&self.pool) {
+                        Reach::Connected => return Step::Open(endpoint),
+                        Reach::Gone => {
+                            self.disconnected(&endpoint);
+                            continue;
+                        }
+                        Reach::Queue(connection) => Some(connection),
+                        Reach::Full => None,
+                    };
+                    excluded.get_or_insert_with(|| tried.to_vec()).push(endpoint.id);
+                    full.push((endpoint, line));
+                    continue;
                 }
                 // Another connection to one that is connected and full is nearer than a new peer that may not answer.
                 Pick::Dial(_) | Pick::Exhausted | Pick::Draining if !full.is_empty() => {
-                    Step::Dial(full.swap_remove(0))
+                    let dialable = full.iter().position(|(_, line)| line.is_none());
+                    match full.swap_remove(dialable.unwrap_or(0)) {
+                        (endpoint, None) => Step::Dial(endpoint),
+                        (endpoint, Some(connection)) => Step::Queue(endpoint, connection),
+                    }
                 }
                 Pick::Dial(endpoint) => Step::Dial(endpoint),
                 Pick::Draining => Step::Draining,

@@ -1,6 +1,6 @@
 //! Calls that end in streams: the builders, and the caller's side of the reply.
 
-use super::call::{Call, failure_of};
+use super::call::{Call, Tried, failure_of};
 use super::flight::Flight;
 use super::options::call_options;
 use super::pump::{Pump, PumpError};
@@ -18,7 +18,6 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 /// A call that is a stream in both directions: awaited, it gives the sender of the input and the receiver of the reply.
 ///
@@ -133,10 +132,10 @@ impl<O: Receive, E: From<CallError> + Send + 'static> IntoFuture for ReceiveCall
 }
 
 async fn open(call: &mut Call, ends: bool) -> Result<(Subject, Flight), CallError> {
-    call.begin(call.config().stream_timeout, ends)?;
-    let flight = match call.try_open(None) {
-        Some(flight) => flight?,
-        None => call.open(Duration::ZERO).await?,
+    call.begin(call.config().stream_timeout, ends, false)?;
+    let flight = match call.try_open(None)? {
+        Tried::Opened(flight) => flight,
+        Tried::Must(wait) => call.open(wait).await?,
     };
     Ok((call.subject(), flight))
 }

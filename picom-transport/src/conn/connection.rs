@@ -9,7 +9,7 @@ use super::vacancy::Vacancy;
 use super::wakers::register;
 use crate::connector::BoxIo;
 use crate::proto::{
-    ConfigError, ConnectionConfig, ConnectionError, Identity, Mux, MuxStats, OpenError, Opening, Role,
+    ConfigError, ConnectionConfig, ConnectionError, Identity, Key, Mux, MuxStats, OpenError, Opening, Role,
 };
 use bytes::Bytes;
 use bytes::BytesMut;
@@ -203,13 +203,33 @@ impl Connection {
     ///
     /// As [`open`](Self::open).
     pub fn call(&self, request: Request, cx: Option<&Context<'_>>) -> Result<RecvHalf, OpenError> {
+        self.begin(request, cx, Mux::open)
+    }
+
+    /// The same, but without a free slot the call waits for one, behind others that do. If none becomes free for a second, it
+    /// ends in [`NoSlot`](crate::StreamError::NoSlot) and can go elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn call_queued(&self, request: Request, cx: Option<&Context<'_>>) -> Result<RecvHalf, OpenError> {
+        let now = time::Instant::now().into_std();
+        self.begin(request, cx, |mux, opening| mux.open_queued(opening, now))
+    }
+
+    fn begin(
+        &self,
+        request: Request,
+        cx: Option<&Context<'_>>,
+        open: impl FnOnce(&mut Mux, Opening) -> Result<Key, OpenError>,
+    ) -> Result<RecvHalf, OpenError> {
         let opening = Opening {
             ends: true,
             ..request.into()
         };
         let shared = self.shared();
         let (key, _replaced) = shared.with(|state| {
-            let key = state.mux.open(opening)?;
+            let key = open(&mut state.mux, opening)?;
             let replaced = cx.and_then(|cx| register(&mut state.wakers(key).recv, cx));
             Ok::<_, OpenError>((key, replaced))
         })?;
@@ -230,6 +250,22 @@ impl Connection {
     /// It has ended.
     pub fn is_closed(&self) -> bool {
         self.shared().with(|state| state.mux.ended().is_some())
+    }
+
+    /// Calls wait in line for slots of this connection, or have just been called from it: a new one should stand behind them.
+    pub fn is_contended(&self) -> bool {
+        self.shared()
+            .vacancy
+            .get()
+            .is_some_and(|vacancy| vacancy.is_contended())
+    }
+
+    /// How many streams could be opened now; `None`: it drains or has ended, or does not stand yet.
+    pub(crate) fn room(&self) -> Option<u32> {
+        self.shared().with(|state| {
+            let open = state.mux.is_open() && !state.mux.is_draining();
+            open.then(|| state.mux.free_slots())
+        })
     }
 
     /// How many streams could be opened now.

@@ -15,4 +15,4 @@ pub use incoming::{Incoming, StreamHandler, Turn};
 pub use recv::RecvHalf;
 pub use send::{Ending, SendHalf};
 pub use shared::PeerInfo;
-pub(crate) use vacancy::Vacancy;
+pub(crate) use vacancy::{Place, Vacancy};

@@ -125,8 +125,10 @@ impl Shared {
                 Event::Ended(key) => wakes.push(state.waker(key, |wakers| &mut wakers.ended)),
                 Event::Opened(key) => state.opened.push(key),
                 Event::SlotFree => {
-                    if let Some(vacancy) = self.vacancy.get() {
-                        vacancy.freed();
+                    // Those that wait for a slot of any connection are few, and cannot be sent back.
+                    match self.vacancy.get().and_then(|vacancy| vacancy.freed()) {
+                        Some(first) => wakes.push(Some(first)),
+                        None => state.mux.admit(),
                     }
                 }
                 Event::Ready | Event::PeerDraining => staged = true,

@@ -6,7 +6,7 @@ mod classic;
 mod dial;
 mod slots;
 
-use crate::conn::{Connection, Vacancy};
+use crate::conn::{Connection, Place, Vacancy};
 use crate::connector::Connector;
 use crate::proto::{ConfigError, ConnectionConfig, Identity};
 use backoff::Backoff;
@@ -103,6 +103,17 @@ pub enum SlotStatus {
     Idle,
 }
 
+/// Where a call could be opened.
+#[derive(Debug)]
+pub enum Room {
+    /// On this connection, at once.
+    Free(Connection),
+    /// All connections that there may be are full: it can wait for its turn on this one.
+    Queue(Connection),
+    /// Nowhere at present: a connection must be made or waited for.
+    None(SlotStatus),
+}
+
 /// Counters of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolStats {
@@ -149,19 +160,18 @@ struct Slot {
 }
 
 impl Slot {
-    /// Forgets connections that take no more streams; those that still carry some live on in their halves.
-    fn prune(&mut self) {
-        self.connections.retain(Connection::is_open);
-    }
-
-    fn view(&self) -> SlotView {
+    /// How it stands. Forgets connections that take no more streams; those that still carry some live on in their halves.
+    fn look(&mut self) -> SlotView {
+        let mut free_slots = 0u32;
+        self.connections.retain(|connection| {
+            let room = connection.room();
+            free_slots = free_slots.saturating_add(room.unwrap_or_default());
+            room.is_some()
+        });
         SlotView {
             connections: self.connections.len(),
-            free_slots: self
-                .connections
-                .iter()
-                .map(Connection::free_slots)
-                .fold(0, u32::saturating_add),
+            free_slots,
+            promised: u32::try_from(self.vacancy.promised()).unwrap_or(u32::MAX),
             dialing: self.dial.is_some(),
             backoff_until: self.backoff.until(),
         }
@@ -169,6 +179,13 @@ impl Slot {
 
     fn is_connected(&self) -> bool {
         !self.connections.is_empty()
+    }
+
+    /// The one in whose line a call gets its turn soonest.
+    fn liveliest(&self) -> Option<&Connection> {
+        let lines = self.connections.iter().map(|connection| connection.stats());
+        let place = slots::shortest(lines.map(|stats| (stats.backlog, stats.turnover)))?;
+        self.connections.get(place)
     }
 
     fn roomiest(&self) -> Option<&Connection> {
@@ -228,29 +245,24 @@ impl Pool {
         let Some(slot) = table.slots.get_mut(target) else {
             return SlotStatus::Idle;
         };
-        slot.prune();
-        let view = slot.view();
-        if view.connections > 0 {
-            return SlotStatus::Connected {
-                free_slots: view.free_slots,
-            };
-        }
-        match view.backoff_until {
-            _ if view.dialing => SlotStatus::Connecting,
-            Some(until) if until > now => SlotStatus::Backoff { until },
-            _ => SlotStatus::Idle,
-        }
+        slot.look().status(now)
     }
 
-    /// A connection with a free slot, if one stands. Dials nothing.
-    pub fn ready(&self, target: &Target) -> Option<Connection> {
+    /// Where a call could be opened now. Dials nothing.
+    pub fn room(&self, target: &Target) -> Room {
+        let now = time::Instant::now().into_std();
+        let limit = self.inner.config.connections_per_target;
         let mut table = self.table();
-        let slot = table.slots.get_mut(target)?;
-        if let Some(connection) = slot.roomiest() {
-            return Some(connection.clone());
-        }
-        slot.prune();
-        None
+        let Some(slot) = table.slots.get_mut(target) else {
+            return Room::None(SlotStatus::Idle);
+        };
+        let view = slot.look();
+        let chosen = match view.decide(limit, now) {
+            Decision::Use => slot.roomiest().cloned().map(Room::Free),
+            Decision::Full => slot.liveliest().cloned().map(Room::Queue),
+            _ => None,
+        };
+        chosen.unwrap_or_else(|| Room::None(view.status(now)))
     }
 
     /// Begins a dial in the background if there is no connection and the last failure is long enough ago.
@@ -261,7 +273,7 @@ impl Pool {
     pub fn warm(&self, target: &Target) {
         let now = time::Instant::now().into_std();
         let mut table = self.table();
-        if !table.closed && matches!(self.decide(&mut table, target, now), Decision::Dial) {
+        if !table.closed && matches!(self.decide(&mut table, target, false, now), Decision::Dial) {
             self.dial(&mut table, target);
         }
     }
@@ -279,6 +291,8 @@ impl Pool {
     /// Outside a tokio runtime.
     pub async fn connection(&self, target: &Target) -> Result<Connection, DialError> {
         let mut dialed = false;
+        // Its turn has come: what is promised is meant for this call.
+        let mut called: Option<Place> = None;
         loop {
             let now = time::Instant::now().into_std();
             let waiting = {
@@ -286,9 +300,14 @@ impl Pool {
                 if table.closed {
                     return Err(DialError::Closed);
                 }
-                match self.decide(&mut table, target, now) {
+                match self.decide(&mut table, target, called.is_some(), now) {
                     Decision::Use => match self.find(&mut table, target) {
-                        Some(connection) => return Ok(connection),
+                        Some(connection) => {
+                            if let Some(place) = called {
+                                place.answer();
+                            }
+                            return Ok(connection);
+                        }
                         None => continue,
                     },
                     // The connection that was waited for is gone again before it could be used.
@@ -328,15 +347,20 @@ impl Pool {
                 }
                 Err(vacancy) => vacancy,
             };
-            let mut place = vacancy.wait();
-            place.enable();
-            let still_full = {
-                let mut table = self.table();
-                self.decide(&mut table, target, now) == Decision::Full
-            };
-            if still_full {
-                place.told().await;
+            // What it was called for is gone: nothing is passed on.
+            if let Some(place) = called.take() {
+                place.answer();
             }
+            let mut place = vacancy.stand();
+            let missed = {
+                let mut table = self.table();
+                self.decide(&mut table, target, false, now) != Decision::Full
+            };
+            if missed && let Some(first) = vacancy.freed() {
+                first.wake();
+            }
+            place.called().await;
+            called = Some(place);
         }
     }
 
@@ -345,7 +369,7 @@ impl Pool {
         let slot = {
             let mut table = self.table();
             let busy = table.slots.get_mut(target).is_some_and(|slot| {
-                slot.prune();
+                slot.look();
                 slot.connections
                     .iter()
                     .any(|connection| connection.stats().opened_now > 0)
@@ -379,10 +403,7 @@ impl Pool {
     /// Counters.
     pub fn stats(&self) -> PoolStats {
         let mut table = self.table();
-        let connections = table.slots.values_mut().map(|slot| {
-            slot.prune();
-            slot.connections.len()
-        });
+        let connections = table.slots.values_mut().map(|slot| slot.look().connections);
         let connections = connections.sum();
         let Table {
             slots,
@@ -398,12 +419,16 @@ impl Pool {
         }
     }
 
-    fn decide(&self, table: &mut Table, target: &Target, now: Instant) -> Decision {
+    /// What a call should do; with `called`, one that slots are promised to.
+    fn decide(&self, table: &mut Table, target: &Target, called: bool, now: Instant) -> Decision {
         let Some(slot) = table.slots.get_mut(target) else {
             return Decision::Dial;
         };
-        slot.prune();
-        slot.view().decide(self.inner.config.connections_per_target, now)
+        let mut view = slot.look();
+        if called {
+            view.promised = 0;
+        }
+        view.decide(self.inner.config.connections_per_target, now)
     }
 
     fn find(&self, table: &mut Table, target: &Target) -> Option<Connection> {

@@ -1,5 +1,6 @@
 //! What a call that needs a slot should do. Pure: the table is looked at, no socket is touched.
 
+use super::SlotStatus;
 use std::time::Instant;
 
 /// What there is towards a target.
@@ -7,6 +8,8 @@ use std::time::Instant;
 pub(super) struct SlotView {
     pub(super) connections: usize,
     pub(super) free_slots: u32,
+    /// So many of them are promised to calls that have waited.
+    pub(super) promised: u32,
     pub(super) dialing: bool,
     pub(super) backoff_until: Option<Instant>,
 }
@@ -26,8 +29,24 @@ pub(super) enum Decision {
 }
 
 impl SlotView {
+    /// A slot is free and promised to nobody.
+    pub(super) fn has_room(&self) -> bool {
+        self.free_slots > self.promised
+    }
+
+    pub(super) fn status(&self, now: Instant) -> SlotStatus {
+        match self.backoff_until {
+            _ if self.connections > 0 => SlotStatus::Connected {
+                free_slots: self.free_slots.saturating_sub(self.promised),
+            },
+            _ if self.dialing => SlotStatus::Connecting,
+            Some(until) if until > now => SlotStatus::Backoff { until },
+            _ => SlotStatus::Idle,
+        }
+    }
+
     pub(super) fn decide(&self, limit: usize, now: Instant) -> Decision {
-        if self.free_slots > 0 {
+        if self.has_room() {
             return Decision::Use;
         }
         if self.dialing {
@@ -43,10 +62,36 @@ impl SlotView {
     }
 }
 
+/// Of lines with so many in them, and so many slots that became free there of late, the one in which the next gets
+/// its turn soonest. One that does not move is long from its second entry on, so that nobody stands behind streams that
+/// live for hours while another line moves.
+pub(super) fn shortest(lines: impl Iterator<Item = (usize, u64)>) -> Option<usize> {
+    let wait = |(waiting, turnover): (usize, u64)| (waiting as f64 + 1.0) / (turnover as f64 + 1.0);
+    lines
+        .map(wait)
+        .enumerate()
+        .min_by(|(_, one), (_, other)| one.total_cmp(other))
+        .map(|(place, _)| place)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn the_line_is_chosen_that_is_short_and_moves() {
+        for (lines, expected) in [
+            (&[][..], None),
+            (&[(0, 0)], Some(0)),
+            (&[(3, 0), (1, 0), (2, 0)], Some(1)),
+            // The first stands still, the other is long and moves.
+            (&[(1, 0), (100, 1000)], Some(1)),
+            (&[(100, 1000), (100, 4000)], Some(1)),
+        ] {
+            assert_eq!(shortest(lines.iter().copied()), expected, "{lines:?}");
+        }
+    }
 
     #[test]
     fn the_decision_follows_from_what_there_is() {
@@ -64,6 +109,15 @@ mod tests {
                     ..nothing
                 },
                 Decision::Use,
+            ),
+            (
+                SlotView {
+                    connections: 2,
+                    free_slots: 3,
+                    promised: 3,
+                    ..nothing
+                },
+                Decision::Full,
             ),
             (
                 SlotView {

@@ -16,9 +16,15 @@ impl Mux {
         };
         let was_over = stream.is_over();
         let unsent = stream.is_unsent();
+        let in_backlog = stream.in_backlog;
         let waits = unsent || stream.untaken;
         let released = stream.fail(error);
-        if waits {
+        if in_backlog {
+            if !was_over {
+                self.backlog
+                    .given_up(|key| self.streams.get(key).is_some_and(|stream| !stream.is_over()));
+            }
+        } else if waits {
             self.openings.take(key);
         }
         self.budget.forget(key);
@@ -50,8 +56,13 @@ impl Mux {
         if let Some(timer) = timer {
             self.timers.remove(timer);
         }
-        if self.streams.get(key).is_some_and(|stream| stream.ours) {
+        if self
+            .streams
+            .get(key)
+            .is_some_and(|stream| stream.ours && !stream.in_backlog)
+        {
             self.opened = self.opened.saturating_sub(1);
+            self.backlog.freed();
             self.events.push_back(Event::SlotFree);
         }
         self.remove_if_done(key);

@@ -15,6 +15,51 @@ use std::time::{Duration, Instant};
 impl Mux {
     /// Opens a stream. Its id is given when its open is handed to the driver, so a call dropped before leaves no trace.
     pub fn open(&mut self, opening: Opening) -> Result<Key, OpenError> {
+        let limit = self.check_opening(&opening)?;
+        if self.opened >= limit || !self.backlog.is_empty() {
+            return Err(OpenError::Full { limit });
+        }
+        let key = self.insert_stream(&opening);
+        self.openings.push(key, opening);
+        self.take_slot(key);
+        Ok(key)
+    }
+
+    /// The same, but without a free slot the call waits for one, in the order in which calls came. It is sent back
+    /// ([`NoSlot`](StreamError::NoSlot)) if none becomes free for a second.
+    pub fn open_queued(&mut self, opening: Opening, now: Instant) -> Result<Key, OpenError> {
+        let limit = self.check_opening(&opening)?;
+        if self.opened < limit && self.backlog.is_empty() {
+            return self.open(opening);
+        }
+        let key = self.insert_stream(&opening);
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.in_backlog = true;
+        }
+        self.backlog.push(key, opening, now);
+        Ok(key)
+    }
+
+    /// Gives a slot that is free to the first call that waits for one. To be called for each
+    /// [`SlotFree`](super::event::Event::SlotFree) that is not meant for somebody else.
+    pub fn admit(&mut self) {
+        let limit = self.peer.as_ref().map_or(0, |peer| peer.stream_limit);
+        if self.opened >= limit || self.backlog.is_empty() {
+            return;
+        }
+        let waits = |key| self.streams.get(key).is_some_and(|stream| !stream.is_over());
+        let Some((key, opening)) = self.backlog.pop(waits) else {
+            return;
+        };
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.in_backlog = false;
+        }
+        self.openings.push(key, opening);
+        self.take_slot(key);
+    }
+
+    /// Whether it may be opened at all; then how many streams the peer takes.
+    fn check_opening(&self, opening: &Opening) -> Result<u32, OpenError> {
         if let Some(error) = &self.ended {
             return Err(OpenError::Closed(error.clone()));
         }
@@ -23,11 +68,6 @@ impl Mux {
         };
         if self.drain.is_draining() {
             return Err(OpenError::Draining);
-        }
-        if self.opened >= peer.stream_limit {
-            return Err(OpenError::Full {
-                limit: peer.stream_limit,
-            });
         }
         let size = opening.args.len() as u64;
         if size == 0 {
@@ -39,7 +79,7 @@ impl Mux {
                 limit: peer.message_limit,
             });
         }
-        let head = super::transmit::open_head(&opening);
+        let head = super::transmit::open_head(opening);
         if head > peer.frame_limit as usize {
             return Err(OpenError::TooLarge {
                 size: head as u64,
@@ -49,23 +89,29 @@ impl Mux {
         if let Some(metadata) = &opening.metadata {
             check_metadata(metadata).map_err(OpenError::Metadata)?;
         }
-        let (deadline, ends) = (opening.deadline, opening.ends);
-        let mut stream = Stream::new(true, peer.first_window, self.config.first_window);
-        if ends {
+        Ok(peer.stream_limit)
+    }
+
+    fn insert_stream(&mut self, opening: &Opening) -> Key {
+        let window = self.peer.as_ref().map_or(0, |peer| peer.first_window);
+        let mut stream = Stream::new(true, window, self.config.first_window);
+        if opening.ends {
             stream.sending = Sending::Finishing;
             // Nothing is left to do with the sending half: it counts as let go of.
             stream.send_held = false;
         }
         stream.scheduled = true;
         let key = self.streams.insert(stream);
-        self.openings.push(key, opening);
-        if let Some(deadline) = deadline {
+        if let Some(deadline) = opening.deadline {
             self.set_deadline(key, deadline);
         }
+        key
+    }
+
+    fn take_slot(&mut self, key: Key) {
         self.opened += 1;
         self.stats.opened += 1;
         self.schedule.push_output(key);
-        Ok(key)
     }
 
     /// What the peer asked for on a stream it opened; once, after `Opened`.

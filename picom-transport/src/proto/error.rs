@@ -89,6 +89,9 @@ pub enum StreamError {
         /// The socket had taken the whole request. If not, the peer cannot have begun.
         sent: bool,
     },
+    /// The call waited for a slot of the connection, and none became free for a second: it was never written.
+    #[error("the call waited for a free slot of the connection, and none became free for a second")]
+    NoSlot,
     /// The connection was ending when the call was still in line: it was never written.
     #[error("the connection was ending before the call was sent")]
     NotTaken,
@@ -106,6 +109,7 @@ impl StreamError {
             StreamError::Cancelled { sent: false, .. }
             | StreamError::Deadline { sent: false }
             | StreamError::ConnectionLost { sent: false, .. }
+            | StreamError::NoSlot
             | StreamError::NotTaken => Outcome::NeverSent,
             StreamError::BadItems(_) => Outcome::Executed,
             _ => Outcome::MaybeExecuted,

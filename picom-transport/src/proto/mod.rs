@@ -4,6 +4,7 @@
 mod abuse;
 mod arrival;
 mod assembly;
+mod backlog;
 mod budget;
 mod closing;
 mod commands;

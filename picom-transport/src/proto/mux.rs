@@ -7,6 +7,7 @@
 //! time-out. The rest are questions.
 
 use super::abuse::AbuseMeter;
+use super::backlog::Backlog;
 use super::budget::ReceiveBudget;
 use super::config::ConnectionConfig;
 use super::drain::Drain;
@@ -73,6 +74,7 @@ pub struct Mux {
 
     pub(super) streams: Streams,
     pub(super) openings: Openings,
+    pub(super) backlog: Backlog,
     pub(super) schedule: Schedule,
     pub(super) timers: TimerWheel<Key>,
     pub(super) budget: ReceiveBudget,
@@ -131,6 +133,7 @@ impl Mux {
             ended: None,
             streams: Streams::default(),
             openings: Openings::default(),
+            backlog: Backlog::default(),
             schedule: Schedule::default(),
             timers: TimerWheel::new(now),
             budget: ReceiveBudget::new(config.receive_budget.saturating_sub(config.set_aside())),
@@ -177,10 +180,10 @@ impl Mux {
         self.ended.as_ref()
     }
 
-    /// How many streams could be opened now.
+    /// How many streams could be opened now: none while others wait for that.
     pub fn free_slots(&self) -> u32 {
         match &self.peer {
-            Some(peer) if self.is_open() && !self.is_draining() => {
+            Some(peer) if self.is_open() && !self.is_draining() && self.backlog.is_empty() => {
                 peer.stream_limit.saturating_sub(self.opened)
             }
             _ => 0,
@@ -230,6 +233,8 @@ impl Mux {
             opened_now: self.opened,
             accepted_now: self.accepted,
             budget_free: self.budget.free(),
+            backlog: self.backlog.len(),
+            turnover: self.backlog.turnover(),
             ..self.stats
         }
     }

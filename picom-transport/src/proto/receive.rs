@@ -88,6 +88,19 @@ impl Mux {
                 self.close_stream(key, StreamError::Deadline { sent }, Some(Code::DEADLINE));
             }
         }
+        self.backlog.look(now);
+        if self.backlog.patience_ends().is_some_and(|ends| now >= ends) {
+            self.backlog.send_back();
+            for key in self.streams.keys() {
+                if self
+                    .streams
+                    .get(key)
+                    .is_some_and(|stream| stream.in_backlog && !stream.is_over())
+                {
+                    self.close_stream(key, StreamError::NoSlot, None);
+                }
+            }
+        }
         if self.keepalive.check(now, self.is_busy()) == Sign::Lost {
             let limit = self.config.pong_timeout;
             self.end(ConnectionError::PingTimeout(limit), None);

@@ -17,6 +17,10 @@ pub struct MuxStats {
     pub frames_out: u64,
     /// Our streams that are open.
     pub opened_now: u32,
+    /// Calls that wait for a slot.
+    pub backlog: usize,
+    /// How many slots became free of late: older than a second they count half, older than two a quarter, and so on.
+    pub turnover: u64,
     /// The peer's streams whose slots are taken.
     pub accepted_now: u32,
     /// What is free of the receive budget, first windows not counted; bytes.

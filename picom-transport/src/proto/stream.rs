@@ -64,6 +64,8 @@ pub(super) struct Stream {
     pub(super) ours: bool,
     /// The peer opened it, and no handler has taken it yet.
     pub(super) untaken: bool,
+    /// It waits for a slot: it stands in the backlog.
+    pub(super) in_backlog: bool,
 
     pub(super) sending: Sending,
     pub(super) outbox: Outbox,
@@ -101,6 +103,7 @@ impl Stream {
             id: None,
             ours,
             untaken: !ours,
+            in_backlog: false,
             sending: Sending::Open,
             outbox: Outbox::default(),
             send_window: SendWindow::new(peer_window),

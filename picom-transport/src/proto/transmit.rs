@@ -82,7 +82,12 @@ impl Mux {
             Sign::Writing => None,
         };
         let drained = self.drain.is_ours().then(|| self.drain.next_timeout()).flatten();
-        let others = [self.timers.next_timeout(), drained, self.idle_ends()];
+        let others = [
+            self.timers.next_timeout(),
+            drained,
+            self.idle_ends(),
+            self.backlog.patience_ends(),
+        ];
         others.into_iter().flatten().chain(sign).min()
     }
 
@@ -100,6 +105,7 @@ impl Mux {
     }
 
     fn poll_open(&mut self, now: Instant) -> Option<Frame> {
+        self.backlog.look(now);
         if let Some(token) = self.pong.take() {
             return Some(Frame::Pong { token });
         }

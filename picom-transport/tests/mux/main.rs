@@ -1,5 +1,6 @@
 //! The multiplexer without a socket: two of them, a wire between them, and a clock that the test moves.
 
+mod backlog;
 mod calls;
 mod dialogue;
 mod drains;

@@ -5,7 +5,7 @@ use crate::pair::{Pair, Side, message, opening};
 use bytes::Bytes;
 use picom_codec::Code;
 use picom_transport::proto::{Key, Mux, Received};
-use picom_transport::{ConnectionConfig, FaultReply, Pack};
+use picom_transport::{ConnectionConfig, FaultReply, Pack, StreamError};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use std::time::Duration;
 enum Operation {
     Open {
         ends: bool,
+        queued: bool,
         args: usize,
         deadline_ms: Option<u16>,
     },
@@ -84,8 +85,8 @@ fn operation() -> impl Strategy<Value = Operation> {
     let stream = 0usize..12;
     let side = any::<bool>();
     prop_oneof![
-        3 => (any::<bool>(), length(), prop::option::weighted(0.2, 1u16..500))
-            .prop_map(|(ends, args, deadline_ms)| Open { ends, args, deadline_ms }),
+        3 => (any::<bool>(), any::<bool>(), length(), prop::option::weighted(0.2, 1u16..500))
+            .prop_map(|(ends, queued, args, deadline_ms)| Open { ends, queued, args, deadline_ms }),
         6 => (stream.clone(), length()).prop_map(|(stream, length)| ClientSend { stream, length }),
         3 => (stream.clone(), lengths()).prop_map(|(stream, lengths)| ClientSendPack { stream, lengths }),
         3 => (stream.clone(), lengths()).prop_map(|(stream, lengths)| ServerSendPack { stream, lengths }),
@@ -195,7 +196,12 @@ impl World {
                 direction.ended = true;
             }
             Received::Failed(error) => {
-                assert!(stream.disturbed, "an error without a cause: {error}");
+                // A slot is free to the client when it has the end, to the server when its handler has gone.
+                let refused = matches!(error, StreamError::Reset { code: Code::REFUSED });
+                assert!(
+                    stream.disturbed || (refused && stream.server.is_none()),
+                    "an error without a cause: {error}"
+                );
                 direction.ended = true;
             }
             Received::Pending | Received::Delivery { .. } => {}
@@ -267,6 +273,7 @@ impl World {
         match operation {
             Operation::Open {
                 ends,
+                queued,
                 args,
                 deadline_ms,
             } => {
@@ -276,7 +283,12 @@ impl World {
                 let args = self.next_message(args);
                 let mut opening = opening(&args, ends);
                 opening.deadline = deadline_ms.map(|ms| self.pair.now + Duration::from_millis(ms.into()));
-                if let Ok(client) = self.pair.client.mux.open(opening) {
+                let now = self.pair.now;
+                let opened = match queued {
+                    true => self.pair.client.mux.open_queued(opening, now),
+                    false => self.pair.client.mux.open(opening),
+                };
+                if let Ok(client) = opened {
                     self.streams.push(Modelled {
                         client,
                         server: None,
@@ -287,7 +299,8 @@ impl World {
                         },
                         down: Direction::default(),
                         held: [true, true, false, false],
-                        disturbed: deadline_ms.is_some(),
+                        // One that waits may be sent back.
+                        disturbed: deadline_ms.is_some() || queued,
                     });
                 }
             }
@@ -439,7 +452,7 @@ fn tight() -> ConnectionConfig {
         first_window: 8192,
         window_limit: 32 * 1024,
         receive_budget: 16 * 8192 + 300 * 1024,
-        stream_limit: 16,
+        stream_limit: 4,
         ..ConnectionConfig::default()
     }
 }

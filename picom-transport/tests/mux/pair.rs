@@ -47,6 +47,16 @@ impl End {
         }
     }
 
+    /// Takes all events, and gives slots that are free to calls that wait for one.
+    fn take_events(&mut self) {
+        while let Some(event) = self.mux.poll_event() {
+            if event == Event::SlotFree {
+                self.mux.admit();
+            }
+            self.events.push(event);
+        }
+    }
+
     /// Streams that the peer opened since the last time.
     pub(crate) fn opened(&mut self) -> Vec<(Key, Opening)> {
         let keys: Vec<Key> = self
@@ -149,9 +159,7 @@ impl Pair {
             end.sent.push(frame);
             on_the_way.push((arrives, wire.freeze()));
         }
-        while let Some(event) = end.mux.poll_event() {
-            end.events.push(event);
-        }
+        end.take_events();
         let other = if side == Side::Client {
             Side::Server
         } else {
@@ -175,9 +183,7 @@ impl Pair {
             end.mux.handle_frame(frame, now);
             any = true;
         }
-        while let Some(event) = end.mux.poll_event() {
-            end.events.push(event);
-        }
+        end.take_events();
         any
     }
 
@@ -224,9 +230,7 @@ impl Pair {
             let end = self.end(side);
             end.arriving.clear();
             end.mux.handle_lost(ConnectionError::PeerClosed);
-            while let Some(event) = end.mux.poll_event() {
-                end.events.push(event);
-            }
+            end.take_events();
         }
     }
 

@@ -4,7 +4,7 @@ use crate::service::{Handler, Service, call, open, request};
 use picom_transport::testing::MemoryNetwork;
 use picom_transport::{
     ConnectionConfig, ConnectionError, DialError, HandshakeError, Identity, Listener, ListenerConfig,
-    Outcome, Pool, PoolConfig, SlotStatus, Target,
+    Outcome, Pool, PoolConfig, Room, SlotStatus, Target,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -211,6 +211,49 @@ async fn more_callers_than_slots_are_all_served_in_the_end() {
             .unwrap();
     }
     assert_eq!(network.dials("a:1"), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slots_go_to_those_who_wait_in_the_order_in_which_they_came() {
+    let network = MemoryNetwork::new();
+    let service = ConnectionConfig {
+        stream_limit: 1,
+        ..ConnectionConfig::for_server()
+    };
+    listen(&network, "a:1", "one", service);
+    let config = PoolConfig {
+        connections_per_target: 1,
+        seed: 1,
+        ..PoolConfig::default()
+    };
+    let pool = Pool::new(network.connector(), config, ConnectionConfig::default()).unwrap();
+    let target = Target::anyone("a:1");
+    let first = pool.connection(&target).await.unwrap();
+    let held = first.open(open("wait", vec![1])).unwrap();
+    let (told, mut order) = tokio::sync::mpsc::unbounded_channel();
+    let mut waiters = Vec::new();
+    for n in 0..6 {
+        let (pool, target, told) = (pool.clone(), target.clone(), told.clone());
+        waiters.push(tokio::spawn(async move {
+            let connection = pool.connection(&target).await.unwrap();
+            let held = connection.open(open("wait", vec![1])).unwrap();
+            told.send(n).unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            drop(held);
+        }));
+        tokio::task::yield_now().await;
+    }
+    waiters[2].abort();
+    drop(held);
+    // The slot is free, and promised: nobody who comes now gets it.
+    assert!(first.is_contended());
+    assert!(matches!(pool.room(&target), Room::Queue(_)));
+    for n in [0, 1, 3, 4, 5] {
+        assert_eq!(order.recv().await, Some(n));
+    }
+    waiters.remove(5).await.unwrap();
+    assert!(!first.is_contended());
+    assert!(matches!(pool.room(&target), Room::Free(_)));
 }
 
 #[tokio::test(start_paused = true)]
