@@ -330,3 +330,43 @@ async fn calls_do_not_wait_behind_streams_that_live_for_ever() {
     waiting.await.unwrap().unwrap();
     assert_eq!(queued.await.unwrap().unwrap(), 7);
 }
+
+#[tokio::test(start_paused = true)]
+async fn calls_and_streams_that_wait_for_slots_share_them_without_a_pause() {
+    let memory = InMemory::new();
+    let mut config = picom_rpc::ServerConfig::default();
+    config.listener.connection.stream_limit = 4;
+    let nap = || tokio::time::sleep(Duration::from_millis(20));
+    let methods = Methods::new()
+        .unary("nap", move |n: u64| async move {
+            nap().await;
+            Ok(n)
+        })
+        .stream("naps", move |n: u64| async move {
+            nap().await;
+            Ok(futures_util::stream::iter([Ok(n)]))
+        });
+    memory.serve_with("s", methods, config).await.unwrap();
+    let client = memory.client().unwrap();
+    let begun = tokio::time::Instant::now();
+    let calls: Vec<_> = (0..600u64)
+        .map(|n| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                if n % 3 == 0 {
+                    let mut items = client.stream::<(), u64>("s", "naps", &n).receive().await?;
+                    let item = items.next().await?;
+                    assert_eq!(items.next().await?, None);
+                    Ok(item)
+                } else {
+                    client.fetch::<u64>("s", "nap", &n).await.map(Some)
+                }
+            })
+        })
+        .collect();
+    for (n, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.unwrap().unwrap(), Some(n as u64));
+    }
+    // 600 naps of 20 ms in 16 slots take three quarters of a second.
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}

@@ -205,19 +205,12 @@ impl Call {
             return Err(self.give_up(CallFailure::Overdue));
         }
         for _ in 0..RACES {
-            let endpoint = match self.step(now) {
-                Step::Open(endpoint) => endpoint,
-                Step::Queue(endpoint, connection) => {
-                    let queued = connection.call_queued(self.request.clone(), cx);
-                    match self.opened(queued.map(|recv| (None, recv)), endpoint, now)? {
-                        Some(flight) => return Ok(Tried::Opened(flight)),
-                        None => continue,
-                    }
-                }
+            let step = match self.step(now) {
+                step @ (Step::Open { .. } | Step::Queue(..)) => step,
                 step @ (Step::Classic(_) | Step::Dial(_)) => return Ok(Tried::Must(Wait::For(step))),
                 _ => break,
             };
-            if let Some(flight) = self.open_at(endpoint, now, cx)? {
+            if let Some(flight) = self.open_at(step, now, cx)? {
                 return Ok(Tried::Opened(flight));
             }
         }
@@ -275,8 +268,8 @@ impl Call {
                     time::sleep(wait).await;
                     continue;
                 }
-                Step::Open(endpoint) => {
-                    if let Some(flight) = self.open_at(endpoint, now, None)? {
+                step @ (Step::Open { .. } | Step::Queue(..)) => {
+                    if let Some(flight) = self.open_at(step, now, None)? {
                         return Ok(flight);
                     }
                     races += 1;
@@ -285,13 +278,6 @@ impl Call {
                     }
                     // Connections that close faster than they are used: let time pass.
                     now.checked_add(READINESS)
-                }
-                Step::Queue(endpoint, connection) => {
-                    let queued = connection.call_queued(self.request.clone(), None);
-                    if let Some(flight) = self.opened(queued.map(|recv| (None, recv)), endpoint, now)? {
-                        return Ok(flight);
-                    }
-                    continue;
                 }
                 Step::Dial(endpoint) => {
                     let dialed = tokio::select! {
@@ -427,23 +413,33 @@ impl Call {
         }
     }
 
-    /// Opens the stream on the connection of an endpoint that has one.
+    /// Opens the stream on the connection that the step names. `None`: it is of no use any more, look for another.
     fn open_at(
         &self,
-        endpoint: Arc<Endpoint>,
+        step: Step,
         now: Instant,
         cx: Option<&Context<'_>>,
     ) -> Result<Option<Flight>, CallError> {
-        // Who has waited for a slot goes first.
-        let opened = endpoint
-            .with_connection(|connection| (!connection.is_contended()).then(|| self.open_on(connection, cx)));
-        match opened {
-            Some(Some(opened)) => self.opened(opened, endpoint, now),
-            Some(None) => {
-                endpoint.forget_connection();
-                Ok(None)
+        match step {
+            Step::Queue(endpoint, connection) => {
+                let queued = connection.call_queued(self.request.clone(), cx);
+                self.opened(queued.map(|recv| (None, recv)), endpoint, now)
             }
-            None => Ok(None),
+            Step::Open { endpoint, looked } => {
+                // Who has waited for a slot goes first.
+                let opened = endpoint.with_connection(|connection| {
+                    (looked || !connection.is_contended()).then(|| self.open_on(connection, cx))
+                });
+                match opened {
+                    Some(Some(opened)) => self.opened(opened, endpoint, now),
+                    Some(None) => {
+                        endpoint.forget_connection();
+                        Ok(None)
+                    }
+                    None => Ok(None),
+                }
+            }
+            _ => Ok(None),
         }
     }
 

@@ -39,7 +39,10 @@ struct Record {
 #[derive(Debug)]
 pub(crate) enum Reach {
     /// There is a connection to [call on](Endpoint::with_connection).
-    Connected,
+    Connected {
+        /// The pool was asked: there is a slot that is promised to nobody.
+        looked: bool,
+    },
     /// All slots of all connections that there may be are taken; on this one a call can wait for its turn.
     Queue(Connection),
     /// All slots are taken, and another connection may be made.
@@ -111,13 +114,14 @@ impl Endpoint {
         self.shared.load.observe(latency, now);
     }
 
-    /// Looks for a connection: one that had room when it was last used, else what the pool has.
+    /// Looks for a connection: one that had room when it was last used, else what the pool has. Finding out that calls
+    /// wait in line for the former is for who uses it.
     pub(crate) fn reach(&self, pool: &Pool) -> Reach {
         if self.shared.connected.load(Ordering::Acquire) {
-            return Reach::Connected;
+            return Reach::Connected { looked: false };
         }
         let (found, reach) = match pool.room(&self.target) {
-            Room::Free(connection) => (Some(connection), Reach::Connected),
+            Room::Free(connection) => (Some(connection), Reach::Connected { looked: true }),
             Room::Queue(connection) => (None, Reach::Queue(connection)),
             Room::None(SlotStatus::Connected { .. }) => (None, Reach::Full),
             Room::None(_) => (None, Reach::Gone),

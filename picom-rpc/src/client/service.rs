@@ -81,8 +81,8 @@ impl State {
 /// Where a call goes next.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// It is connected, and was not found full.
-    Open(Arc<Endpoint>),
+    /// It is connected, and was not found full. If that was not looked up just now (`looked`), calls may wait in line.
+    Open { endpoint: Arc<Endpoint>, looked: bool },
     /// All that are connected are full; on this connection of this one the call can wait for its turn.
     Queue(Arc<Endpoint>, Connection),
     /// A connection must be made.
@@ -228,7 +228,7 @@ impl Service {
                 Pick::Ready(endpoint) | Pick::Dial(endpoint) if endpoint.classic => Step::Classic(endpoint),
                 Pick::Ready(endpoint) => {
                     let line = match endpoint.reach(&self.pool) {
-                        Reach::Connected => return Step::Open(endpoint),
+                        Reach::Connected { looked } => return Step::Open { endpoint, looked },
                         Reach::Gone => {
                             self.disconnected(&endpoint);
                             continue;

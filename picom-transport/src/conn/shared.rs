@@ -8,7 +8,7 @@ use crate::proto::{Event, Key, Mux};
 use bytes::BytesMut;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use tokio::sync::Notify;
 
@@ -97,26 +97,40 @@ impl Shared {
     /// Runs `action` on the state and wakes whom it concerns, behind the lock.
     pub(crate) fn with<R>(&self, action: impl FnOnce(&mut State) -> R) -> R {
         let mut wakes = WakeList::default();
-        let result = self.with_wakes(&mut wakes, |state| {
-            let result = action(state);
-            if state.driver_idle && state.mux.has_output() {
+        let (result, driver) = {
+            let mut state = self.lock();
+            let result = action(&mut state);
+            self.attend(&mut state, &mut wakes);
+            // Behind the events: a slot that became free may have let somebody speak.
+            let driver = if state.driver_idle && state.mux.has_output() {
                 state.driver_idle = false;
-                (result, state.driver.clone())
+                state.driver.clone()
             } else {
-                (result, None)
-            }
-        });
+                None
+            };
+            (result, driver)
+        };
         wakes.wake();
-        if let (_, Some(driver)) = &result {
-            driver.wake_by_ref();
+        if let Some(driver) = driver {
+            driver.wake();
         }
-        result.0
+        result
     }
 
     /// The same for the driver, which wakes no driver and keeps its list of wakers.
     pub(crate) fn with_wakes<R>(&self, wakes: &mut WakeList, action: impl FnOnce(&mut State) -> R) -> R {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         let result = action(&mut state);
+        self.attend(&mut state, wakes);
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what the events ask for.
+    fn attend(&self, state: &mut State, wakes: &mut WakeList) {
         let mut staged = false;
         while let Some(event) = state.mux.poll_event() {
             match event {
@@ -138,7 +152,6 @@ impl Shared {
             state.end_told = state.mux.ended().is_some();
             self.publish(&state.mux);
         }
-        result
     }
 
     fn publish(&self, mux: &Mux) {

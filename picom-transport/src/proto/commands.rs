@@ -16,7 +16,7 @@ impl Mux {
     /// Opens a stream. Its id is given when its open is handed to the driver, so a call dropped before leaves no trace.
     pub fn open(&mut self, opening: Opening) -> Result<Key, OpenError> {
         let limit = self.check_opening(&opening)?;
-        if self.opened >= limit || !self.backlog.is_empty() {
+        if self.opened >= limit {
             return Err(OpenError::Full { limit });
         }
         let key = self.insert_stream(&opening);
@@ -29,7 +29,7 @@ impl Mux {
     /// ([`NoSlot`](StreamError::NoSlot)) if none becomes free for a second.
     pub fn open_queued(&mut self, opening: Opening, now: Instant) -> Result<Key, OpenError> {
         let limit = self.check_opening(&opening)?;
-        if self.opened < limit && self.backlog.is_empty() {
+        if self.opened < limit {
             return self.open(opening);
         }
         let key = self.insert_stream(&opening);

@@ -180,10 +180,10 @@ impl Mux {
         self.ended.as_ref()
     }
 
-    /// How many streams could be opened now: none while others wait for that.
+    /// How many streams could be opened now.
     pub fn free_slots(&self) -> u32 {
         match &self.peer {
-            Some(peer) if self.is_open() && !self.is_draining() && self.backlog.is_empty() => {
+            Some(peer) if self.is_open() && !self.is_draining() => {
                 peer.stream_limit.saturating_sub(self.opened)
             }
             _ => 0,
