@@ -4,7 +4,7 @@
 use super::incoming::{Incoming, StreamHandler, Turn};
 use super::recv::RecvHalf;
 use super::send::SendHalf;
-use super::shared::Shared;
+use super::shared::{Shared, State};
 use super::staged::Staged;
 use super::wakers::WakeList;
 use crate::connector::BoxIo;
@@ -131,7 +131,12 @@ impl Driver {
             self.make_room();
             let room = self.read.capacity() - self.read.len();
             match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.read) {
-                Poll::Pending => break,
+                Poll::Pending => {
+                    if self.is_quiet() && self.read.is_empty() && self.read_step == FIRST_READ {
+                        self.read = BytesMut::new();
+                    }
+                    break;
+                }
                 Poll::Ready(Ok(0)) => {
                     let have = self.read.len();
                     self.lost(if have == 0 {
@@ -223,9 +228,6 @@ impl Driver {
             _ => Some(now),
         };
         self.dispatch();
-        if self.read.is_empty() && self.written < QUIET && self.read_step == FIRST_READ {
-            self.read = BytesMut::new();
-        }
         taken
     }
 
@@ -260,7 +262,12 @@ impl Driver {
                 handler.handle(incoming, turn.get_or_insert_with(Turn::begin));
             }
         }
-        self.batch.shrink_to(BATCH);
+        self.batch.shrink_to(if self.is_quiet() { 0 } else { BATCH });
+    }
+
+    /// See [`QUIET`].
+    fn is_quiet(&self) -> bool {
+        self.written < QUIET
     }
 
     /// More has come and is handled in the next turn, which is at once: a few frames can wait for those it causes. Not for
@@ -279,8 +286,10 @@ impl Driver {
     fn poll_output(&mut self, cx: &mut Context<'_>, now: Instant, yields: bool) -> Poll<()> {
         loop {
             let yielding = yields && !self.yielded && self.staged.remaining() == 0;
+            let quiet = self.is_quiet();
             let (staged, total, written) = (&mut self.staged, &mut self.staged_total, self.written);
             let sniffed = self.sniffed;
+            let mut unused = None;
             let outcome = self.shared.with_wakes(&mut self.wakes, |state| {
                 state.mux.handle_written(written, now);
                 if yielding && state.mux.has_output() {
@@ -305,6 +314,9 @@ impl Driver {
                 }
                 if staged.remaining() == 0 {
                     state.driver_idle = true;
+                    if quiet {
+                        unused = Some(state.shrink());
+                    }
                     if !state
                         .driver
                         .as_ref()
@@ -318,6 +330,7 @@ impl Driver {
                 Stage::Write
             });
             self.wakes.wake();
+            drop(unused);
             match outcome {
                 Stage::Yield => {
                     self.yielded = true;
@@ -326,7 +339,7 @@ impl Driver {
                 }
                 Stage::Empty => {
                     self.yielded = false;
-                    if self.written < QUIET {
+                    if quiet {
                         self.staged = Staged::default();
                     }
                     self.staged.shrink();
@@ -492,6 +505,7 @@ impl Future for Driver {
                     driver.read = BytesMut::new();
                     driver.read_step = FIRST_READ;
                     driver.codec.shrink();
+                    drop(driver.shared.with_wakes(&mut driver.wakes, State::shrink));
                 }
             }
             if !driver.holds_output_back() {

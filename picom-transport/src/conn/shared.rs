@@ -198,6 +198,17 @@ impl Shared {
 }
 
 impl State {
+    /// Gives back the room that lists have had for streams, if there are none. What is given back is to be dropped behind
+    /// the lock.
+    pub(crate) fn shrink(&mut self) -> Vec<StreamWakers> {
+        if self.mux.streams() > 0 || !self.opened.is_empty() {
+            return Vec::new();
+        }
+        self.mux.shrink();
+        self.opened = Vec::new();
+        std::mem::take(&mut self.wakers)
+    }
+
     /// Where the wakers of a stream stand.
     pub(crate) fn wakers(&mut self, key: Key) -> &mut StreamWakers {
         let index = key.index();

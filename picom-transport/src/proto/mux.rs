@@ -239,6 +239,19 @@ impl Mux {
         }
     }
 
+    /// Gives back the room that lists have had for streams: of use when there are none, and there may be none for long.
+    pub fn shrink(&mut self) {
+        if self.streams.len() > 0 {
+            return;
+        }
+        self.streams.shrink();
+        self.timers.shrink();
+        self.openings.shrink();
+        self.schedule.shrink();
+        self.events.shrink_to_fit();
+        self.refused.shrink_to_fit();
+    }
+
     // ---- what the commands, `receive.rs` and `transmit.rs` share
 
     pub(super) fn set_deadline(&mut self, key: Key, deadline: Instant) {

@@ -39,6 +39,11 @@ impl Openings {
         self.0.push_back((key, opening));
     }
 
+    /// Gives back the room that is not needed.
+    pub(super) fn shrink(&mut self) {
+        self.0.shrink_to_fit();
+    }
+
     /// Back to the front, after [`take`](Self::take).
     pub(super) fn put_back(&mut self, key: Key, opening: Opening) {
         self.0.push_front((key, opening));

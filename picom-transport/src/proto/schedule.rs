@@ -29,6 +29,12 @@ impl Schedule {
         self.output.pop_front()
     }
 
+    /// Gives back the room that is not needed.
+    pub(super) fn shrink(&mut self) {
+        self.control.shrink_to_fit();
+        self.output.shrink_to_fit();
+    }
+
     /// How many turns are due.
     pub(super) fn len(&self) -> usize {
         self.control.len() + self.output.len()

@@ -28,8 +28,14 @@ struct Entry<T> {
 #[derive(Debug, Default)]
 struct Level {
     occupied: u64,
-    /// Filled when the level is first used: deadlines of calls are seconds away, and one level does for all of them.
-    heads: Vec<u32>,
+    /// Made when the level is first used: deadlines of calls are seconds away, and one level does for all of them.
+    heads: Option<Box<[u32; SLOTS]>>,
+}
+
+impl Level {
+    fn head(&mut self, slot: usize) -> &mut u32 {
+        &mut self.heads.get_or_insert_with(|| Box::new([NIL; SLOTS]))[slot]
+    }
 }
 
 /// See the module.
@@ -93,6 +99,14 @@ impl<T: Copy> TimerWheel<T> {
         TimerKey(index)
     }
 
+    /// Gives back the room of a wheel in which nothing is armed.
+    pub(super) fn shrink(&mut self) {
+        if self.armed == 0 && self.due.is_empty() {
+            self.levels = Default::default();
+            (self.entries, self.vacant, self.due) = Default::default();
+        }
+    }
+
     /// Takes the entry out. One that has fired already is not there any more: the caller forgets its key then.
     pub(super) fn remove(&mut self, key: TimerKey) {
         if self.entries.get(key.0 as usize).is_some_and(Option::is_some) {
@@ -134,8 +148,7 @@ impl<T: Copy> TimerWheel<T> {
 
     /// Everything in the slot fires, or moves to a lower level.
     fn open(&mut self, level: usize, slot: usize) {
-        let mut index = self.levels[level].heads[slot];
-        self.levels[level].heads[slot] = NIL;
+        let mut index = std::mem::replace(self.levels[level].head(slot), NIL);
         self.levels[level].occupied &= !(1 << slot);
         while let Some(entry) = self.entries.get_mut(index as usize).and_then(Option::as_mut) {
             let next = entry.next;
@@ -179,11 +192,7 @@ impl<T: Copy> TimerWheel<T> {
         let differing = (entry.tick ^ self.elapsed) | (SLOTS as u64 - 1);
         let level = (((63 - differing.leading_zeros()) / BITS) as usize).min(LEVELS - 1);
         let slot = ((entry.tick >> (BITS * level as u32)) & (SLOTS as u64 - 1)) as usize;
-        let heads = &mut self.levels[level].heads;
-        if heads.is_empty() {
-            heads.resize(SLOTS, NIL);
-        }
-        let head = heads[slot];
+        let head = std::mem::replace(self.levels[level].head(slot), index);
         entry.level = level as u8;
         entry.slot = slot as u8;
         entry.previous = NIL;
@@ -191,7 +200,6 @@ impl<T: Copy> TimerWheel<T> {
         if let Some(old) = self.entries.get_mut(head as usize).and_then(Option::as_mut) {
             old.previous = index;
         }
-        self.levels[level].heads[slot] = index;
         self.levels[level].occupied |= 1 << slot;
     }
 
@@ -213,7 +221,7 @@ impl<T: Copy> TimerWheel<T> {
             Some(entry) => entry.next = next,
             None => {
                 let level = &mut self.levels[level as usize];
-                level.heads[slot as usize] = next;
+                *level.head(slot as usize) = next;
                 if next == NIL {
                     level.occupied &= !(1 << slot);
                 }
