@@ -3,6 +3,7 @@
 use crate::chaos::{Fault, chaos};
 use crate::dice::Dice;
 use crate::history::{Ending, History};
+use futures_util::future::join_all;
 use picom_discovery::ServiceName;
 use picom_rpc::testing::InMemory;
 use picom_rpc::{CallError, Client, ClientConfig, Methods, Server, ServerConfig};
@@ -27,6 +28,10 @@ pub struct Plan {
     pub callers: usize,
     /// Calls of each.
     pub calls: usize,
+    /// How many of them it makes at a time.
+    pub together: usize,
+    /// Streams that a connection of a service takes; `None`: as many as usual, which is more than there are calls.
+    pub slots: Option<u32>,
     /// The longest pause between two faults.
     pub pause: Duration,
     /// What may break; `None`: everything.
@@ -44,6 +49,8 @@ impl Plan {
             instances: 3,
             callers: 6,
             calls: 40,
+            together: 1,
+            slots: None,
             pause,
             faults: None,
             hasty: true,
@@ -84,6 +91,7 @@ pub(crate) struct Stage {
     pub(crate) world: InMemory,
     pub(crate) service: ServiceName,
     history: History,
+    slots: Option<u32>,
     instances: Arc<Mutex<Vec<Instance>>>,
     notes: Arc<Mutex<Notes>>,
 }
@@ -97,7 +105,10 @@ struct Notes {
 impl Stage {
     /// Starts another instance; waits for a registry that is away.
     pub(crate) async fn start(&self) {
-        let config = ServerConfig::default();
+        let mut config = ServerConfig::default();
+        if let Some(slots) = self.slots {
+            config.listener.connection.stream_limit = slots;
+        }
         let server = loop {
             match self
                 .world
@@ -183,6 +194,7 @@ pub async fn run(plan: Plan) -> Tally {
         world: InMemory::new(),
         service: ServiceName::new("svc").expect("a good name"),
         history: History::default(),
+        slots: plan.slots,
         instances: Arc::default(),
         notes: Arc::default(),
     };
@@ -229,9 +241,16 @@ fn client(stage: &Stage, dice: &mut Dice) -> Client {
 
 async fn caller(stage: Stage, mut dice: Dice, plan: Plan) {
     let client = client(&stage, &mut dice);
-    for _ in 0..plan.calls {
+    let mut left = plan.calls;
+    while left > 0 {
         sleep(Duration::from_millis(dice.below(40))).await;
-        call(&stage, &client, &mut dice, plan.hasty).await;
+        let some = left.min(plan.together.max(1));
+        left -= some;
+        let calls = (0..some).map(|_| {
+            let (stage, client, mut dice, hasty) = (&stage, &client, dice.fork(), plan.hasty);
+            async move { call(stage, client, &mut dice, hasty).await }
+        });
+        join_all(calls).await;
     }
     // A second of grace, and what a peer that says nothing may take on top.
     let closed = tokio::time::timeout(Duration::from_secs(10), client.close(Duration::from_secs(1))).await;

@@ -69,6 +69,36 @@ fn restarts_fail_no_call() {
     );
 }
 
+/// More calls at a time than there are slots: 40 to three instances of four connections with two streams each.
+fn crowded(seed: u64) -> Plan {
+    Plan {
+        callers: 2,
+        calls: 160,
+        together: 40,
+        slots: Some(2),
+        ..Plan::new(seed)
+    }
+}
+
+#[test]
+fn calls_that_wait_for_slots_break_no_promise_whatever_breaks() {
+    sweep(20, crowded, |_| Ok(()));
+}
+
+#[test]
+fn restarts_fail_no_call_that_waits_for_a_slot() {
+    const RESTARTS: &[Fault] = &[Fault::Restart];
+    sweep(
+        10,
+        |seed| Plan {
+            faults: Some(RESTARTS),
+            hasty: false,
+            ..crowded(seed)
+        },
+        no_call_failed,
+    );
+}
+
 #[test]
 fn a_registry_that_is_away_fails_no_call() {
     const REGISTRY: &[Fault] = &[Fault::Registry];
