@@ -37,7 +37,7 @@ use picom_discovery::{Discovery, ServiceName};
 use picom_transport::{ConfigError, Connector, Pool, PoolStats};
 use serde::Serialize;
 use service::{Service, now};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -56,7 +56,7 @@ struct Inner {
     discovery: Arc<dyn Discovery>,
     pool: Pool,
     config: ClientConfig,
-    services: RwLock<HashMap<Arc<str>, Arc<Service>>>,
+    services: RwLock<BTreeMap<Arc<str>, Arc<Service>>>,
     closed: AtomicBool,
 }
 
@@ -154,7 +154,7 @@ impl Client {
                 .services
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
-            services.drain().map(|(_, service)| service).collect()
+            std::mem::take(&mut *services).into_values().collect()
         };
         for service in &services {
             service.close();

@@ -4,7 +4,7 @@ use super::handler::Handler;
 use super::methods::{Methods, MethodsError};
 use crate::fault::Fault;
 use picom_codec::{Code, Method};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Names listed to a caller that asked for an unknown one: enough to see a slip of the pen.
@@ -13,7 +13,7 @@ const LISTED: usize = 10;
 pub(super) struct Router {
     service: Arc<str>,
     /// By the bytes of the name: its text would be checked again for each call.
-    handlers: HashMap<Box<[u8]>, Arc<dyn Handler>>,
+    handlers: BTreeMap<Box<[u8]>, Arc<dyn Handler>>,
     known: String,
 }
 
