@@ -1,22 +1,24 @@
 //! Whose turn it is to send on a half that several tasks share. It costs nothing while there is room for all; when there
 //! is none, those who wait go on in the order in which they came.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// See the module. Only the one whose turn it is may wait on the half, which remembers one waiting task.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
-    line: Mutex<()>,
+    /// Made when somebody first waits: most streams have nobody who does.
+    line: OnceLock<Box<Mutex<()>>>,
     /// How many stand in line, the first one included.
-    waiting: AtomicUsize,
+    waiting: AtomicU32,
     /// How many were sent out of line.
-    sent: AtomicUsize,
+    sent: AtomicU32,
 }
 
 /// Every so many messages one goes through the line though it could go at once: that is where the runtime counts what a
 /// task does without a pause, so a task that only sends does not keep others from running. (The runtime allows 128.)
-const COUNTED: usize = 16;
+const COUNTED: u32 = 16;
 
 /// The first place in the line.
 pub(crate) struct FirstInLine<'a> {
@@ -24,7 +26,7 @@ pub(crate) struct FirstInLine<'a> {
     _place: Place<'a>,
 }
 
-struct Place<'a>(&'a AtomicUsize);
+struct Place<'a>(&'a AtomicU32);
 
 impl Turns {
     /// Whether nobody is in line. To be asked under the lock that sending takes: then nobody is overtaken.
@@ -47,7 +49,7 @@ impl Turns {
         self.waiting.fetch_add(1, Ordering::AcqRel);
         let place = Place(&self.waiting);
         FirstInLine {
-            _line: self.line.lock().await,
+            _line: self.line.get_or_init(Box::default).lock().await,
             _place: place,
         }
     }

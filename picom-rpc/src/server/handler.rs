@@ -9,11 +9,13 @@ use crate::outgoing::Out;
 use bytes::Bytes;
 use futures_core::Stream;
 use picom_codec::{Code, Limits, value};
+use pin_project_lite::pin_project;
 use std::fmt;
-use std::future::{Future, ready};
+use std::future::{self, Future};
 use std::marker::PhantomData;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 /// What a handler does, as a future: it ends with the last message of the reply, with none, or with an error. It is
 /// dropped when the call ends first: the caller went away, its time has passed, or the connection was lost.
@@ -100,7 +102,8 @@ where
         match decode(&args, &exchange) {
             Ok(args) => {
                 let work = (self.work)(args);
-                Box::pin(async move { encode(&work.await?) })
+                let end = |value| encode(&value);
+                Box::pin(Ending { work, end })
             }
             Err(fault) => refused(fault),
         }
@@ -143,7 +146,8 @@ where
         match decode(&args, &exchange) {
             Ok(args) => {
                 let work = (self.work)(args, exchange.input());
-                Box::pin(async move { encode(&work.await?) })
+                let end = |value| encode(&value);
+                Box::pin(Ending { work, end })
             }
             Err(fault) => refused(fault),
         }
@@ -162,7 +166,8 @@ where
         match decode(&args, &exchange) {
             Ok(args) => {
                 let work = (self.work)(args, exchange.input(), exchange.output());
-                Box::pin(async move { work.await.map(|()| None) })
+                let end = |()| Ok(None);
+                Box::pin(Ending { work, end })
             }
             Err(fault) => refused(fault),
         }
@@ -179,10 +184,33 @@ fn decode<A: Receive>(args: &Bytes, exchange: &Exchange) -> Result<A, Fault> {
     })
 }
 
+pin_project! {
+    /// A handler's future and what becomes of its value. (An `async` block would hold the future twice: as it was captured,
+    /// and as it is awaited.)
+    struct Ending<Fut, E> {
+        #[pin]
+        work: Fut,
+        end: E,
+    }
+}
+
+impl<Fut, T, E> Future for Ending<Fut, E>
+where
+    Fut: Future<Output = Result<T, Fault>>,
+    E: Fn(T) -> Result<Option<Bytes>, Fault>,
+{
+    type Output = Result<Option<Bytes>, Fault>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        Poll::Ready((this.end)(ready!(this.work.poll(cx))?))
+    }
+}
+
 fn encode<T: Transmit>(value: &T) -> Result<Option<Bytes>, Fault> {
     Ok(Some(value::encode(value)?))
 }
 
 fn refused(fault: Fault) -> Answer {
-    Box::pin(ready(Err(fault)))
+    Box::pin(future::ready(Err(fault)))
 }

@@ -20,7 +20,8 @@ pub struct RecvHalf {
     line: Line,
     /// The rest of a frame of packed messages; at most one frame is held here beyond the window.
     items: Option<Box<Items>>,
-    failed: Option<StreamError>,
+    /// The frame was not what it said.
+    bad_items: Option<Arc<ItemsError>>,
     /// Behind what is here, the peer's half has ended.
     last: bool,
     /// The multiplexer knows it as let go of already.
@@ -46,7 +47,7 @@ impl RecvHalf {
         Self {
             line,
             items: None,
-            failed: None,
+            bad_items: None,
             last: false,
             released: false,
         }
@@ -104,8 +105,8 @@ impl RecvHalf {
             Line::Native { shared, key } => (shared, *key),
             Line::Classic(half) => return half.poll_recv(cx).map_ok(|message| message.map(Delivery::One)),
         };
-        if let Some(error) = &self.failed {
-            return Poll::Ready(Err(error.clone()));
+        if let Some(error) = &self.bad_items {
+            return Poll::Ready(Err(StreamError::BadItems(error.clone())));
         }
         if let Some(items) = self.items.take() {
             return Poll::Ready(Ok(Some(Delivery::Many(items))));
@@ -140,9 +141,9 @@ impl RecvHalf {
             Line::Native { shared, key } => shared.with(|state| state.mux.reset(*key, Code::BAD_MESSAGE)),
             Line::Classic(half) => half.reset(Code::BAD_MESSAGE),
         }
-        let error = StreamError::BadItems(Arc::new(error));
-        self.failed = Some(error.clone());
-        error
+        let error = Arc::new(error);
+        self.bad_items = Some(error.clone());
+        StreamError::BadItems(error)
     }
 
     /// Wants no more, and says why. The other half is not concerned.

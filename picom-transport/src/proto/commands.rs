@@ -127,7 +127,7 @@ impl Mux {
             return Err(SendError::Finished);
         };
         if let Some(error) = &stream.failed {
-            return Err(SendError::Ended(error.clone()));
+            return Err(SendError::Ended(StreamError::clone(error)));
         }
         if let Some(code) = stream.stopped {
             return Err(SendError::Stopped { code });
@@ -238,7 +238,7 @@ impl Mux {
             return Received::End;
         }
         match &stream.failed {
-            Some(error) => Received::Failed(error.clone()),
+            Some(error) => Received::Failed(StreamError::clone(error)),
             None => Received::Pending,
         }
     }
@@ -248,7 +248,8 @@ impl Mux {
         let stream = self.streams.get(key)?;
         stream
             .failed
-            .clone()
+            .as_deref()
+            .cloned()
             .or_else(|| stream.stopped.map(|code| StreamError::Reset { code }))
     }
 

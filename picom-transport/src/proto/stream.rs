@@ -87,7 +87,7 @@ pub(super) struct Stream {
     pub(super) stop_sent: bool,
 
     /// Both halves were closed at once.
-    pub(super) failed: Option<StreamError>,
+    pub(super) failed: Option<Box<StreamError>>,
     pub(super) control: Control,
     /// It stands in the schedule's queue of streams with something to send.
     pub(super) scheduled: bool,
@@ -175,7 +175,7 @@ impl Stream {
             released += self.drop_inbox();
         }
         if self.failed.is_none() {
-            self.failed = Some(error);
+            self.failed = Some(Box::new(error));
         }
         released
     }

@@ -29,7 +29,7 @@ fn a_unary_call_is_one_frame_each_way() {
 #[test]
 fn a_turn_takes_a_quarter_of_what_a_caller_waits_for() {
     let mut pair = Pair::new();
-    for (calls, a_turn) in [(0, 4), (1, 4), (16, 4), (40, 10), (64, 16), (256, 64), (512, 64)] {
+    for (calls, a_turn) in [(0, 8), (1, 8), (16, 8), (40, 10), (64, 16), (256, 64), (512, 64)] {
         while pair.client.mux.stats().opened_now < calls {
             pair.call(b"\x01");
         }
