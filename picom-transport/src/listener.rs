@@ -21,6 +21,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// One in so many connections that are closed to make room is worth a line of the log.
 const SELDOM: u64 = 1000;
+/// Some callers at once that each open as many as the kernel keeps for us (`BACKLOG` in tcp.rs): 60 MB if none of them says
+/// anything, and fewer descriptors than services are usually given; where they are not, running out of them is what makes room.
+const UNREADY: usize = 16_384;
 /// What headers of classic calls may hold while they arrive: as much as one connection that has shaken hands.
 const UNREADY_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -30,8 +33,9 @@ pub struct ListenerConfig {
     /// Of each connection.
     pub connection: ConnectionConfig,
     /// Connections that have not shaken hands, or not said what they call: at most so many. Each holds at most a frame for at
-    /// most `hello_timeout`, most of them a few hundred bytes. When more come they wait unaccepted until there is room;
-    /// the oldest that has been silent for over 100 ms is then closed for them.
+    /// most `hello_timeout`; one that is silent holds 3.6 KB (measured in tests/alloc). When more come they wait unaccepted until
+    /// there is room; the one that has been silent the longest, and for over a second, is then closed for them. So it
+    /// is when the process has no descriptors left.
     pub unready_limit: usize,
     /// What headers of classic calls that are still arriving may hold in all beyond a frame each, in bytes: of their
     /// buffers, which may be twice what has arrived. The one for which there is no room is cut off.
@@ -44,7 +48,7 @@ impl Default for ListenerConfig {
     fn default() -> Self {
         Self {
             connection: ConnectionConfig::for_server(),
-            unready_limit: 1024,
+            unready_limit: UNREADY,
             unready_bytes: UNREADY_BYTES,
             classic: true,
         }
@@ -271,6 +275,16 @@ impl Listener {
     }
 }
 
+/// When bytes of a connection came last: of one that speaks classic, since a hello comes in one piece.
+fn last_heard(classic: &HashMap<u64, ClassicHandle>) -> impl Fn(u64) -> Option<std::time::Instant> {
+    |number| classic.get(&number).map(ClassicHandle::heard)
+}
+
+/// The process, or the machine, has no descriptors left: EMFILE and ENFILE, which have no `ErrorKind`.
+fn lacks_descriptors(error: &std::io::Error) -> bool {
+    cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
+}
+
 impl Inner {
     fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
@@ -287,17 +301,10 @@ impl Inner {
             // Enlisted before looking: room that is made between the two is not missed.
             let mut made = pin!(self.room.notified());
             made.as_mut().enable();
-            let (admission, oldest) = {
-                let open = self.open();
-                let admission = open.unready.admission(Instant::now().into_std());
-                let oldest = match admission {
-                    Admission::Evict(number) => (
-                        open.connections.get(&number).cloned(),
-                        open.classic.get(&number).cloned(),
-                    ),
-                    _ => (None, None),
-                };
-                (admission, oldest)
+            let admission = {
+                let mut open = self.open();
+                let Open { unready, classic, .. } = &mut *open;
+                unready.admission(Instant::now().into_std(), last_heard(classic))
             };
             match admission {
                 Admission::Room => return true,
@@ -309,27 +316,46 @@ impl Inner {
                         () = time::sleep_until(until.into()) => {}
                     }
                 }
-                Admission::Evict(number) => {
-                    self.ready(number);
-                    let evicted = self.turned_away.fetch_add(1, Ordering::Relaxed);
-                    // Said when it begins and then seldom: under attack there are thousands a second.
-                    if evicted.is_multiple_of(SELDOM) {
-                        tracing::warn!(
-                            limit = self.config.unready_limit,
-                            closed = evicted + 1,
-                            "connections that say nothing are closed to make room for others"
-                        );
-                    }
-                    // Outside the lock of the table, which their ends take.
-                    let (native, classic) = oldest;
-                    if let Some(connection) = native {
-                        connection.close("it said nothing, and others wait");
-                    }
-                    if let Some(handle) = classic {
-                        handle.close();
-                    }
-                }
+                Admission::Evict(number) => self.evict(number),
             }
+        }
+    }
+
+    /// Closes the connection that has been silent the longest, if it has been so for too long. Whether there was one.
+    fn evict_silent(&self) -> bool {
+        let silent = {
+            let mut open = self.open();
+            let Open { unready, classic, .. } = &mut *open;
+            unready.silent(Instant::now().into_std(), last_heard(classic))
+        };
+        if let Some(number) = silent {
+            self.evict(number);
+        }
+        silent.is_some()
+    }
+
+    fn evict(&self, number: u64) {
+        self.ready(number);
+        let evicted = self.turned_away.fetch_add(1, Ordering::Relaxed);
+        // Said when it begins and then seldom: under attack there are thousands a second.
+        if evicted.is_multiple_of(SELDOM) {
+            tracing::warn!(
+                limit = self.config.unready_limit,
+                closed = evicted + 1,
+                "connections that say nothing are closed to make room for others"
+            );
+        }
+        let (native, classic) = {
+            let open = self.open();
+            let classic = open.classic.get(&number).cloned();
+            (open.connections.get(&number).cloned(), classic)
+        };
+        // Outside the lock of the table, which their ends take.
+        if let Some(connection) = native {
+            connection.close("it said nothing, and others wait");
+        }
+        if let Some(handle) = classic {
+            handle.close();
         }
     }
 
@@ -483,6 +509,10 @@ async fn accept_loop(inner: Arc<Inner>, acceptor: Arc<dyn Acceptor>) {
                 let errors = inner.accept_errors.fetch_add(1, Ordering::Relaxed);
                 if errors == 0 || pause == LONGEST_PAUSE {
                     tracing::warn!(%error, "accepting connections fails; calls on open ones go on");
+                }
+                // The one that waits for it may have something to say.
+                if lacks_descriptors(&error) && inner.evict_silent() {
+                    pause = FIRST_PAUSE;
                 }
                 time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);

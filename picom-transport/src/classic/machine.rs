@@ -109,6 +109,10 @@ pub(super) struct Machine {
     cut_at: Option<Instant>,
     cut: bool,
     partial_since: Option<Instant>,
+    /// When bytes of the peer came last.
+    heard: Instant,
+    /// What was left over then, in bytes.
+    unread: usize,
     /// When the socket last took something, while something waits.
     progress: Instant,
     send_held: bool,
@@ -142,6 +146,8 @@ impl Machine {
             cut_at: None,
             cut: false,
             partial_since: None,
+            heard: now,
+            unread: 0,
             progress: now,
             send_held: true,
             recv_held: true,
@@ -202,6 +208,9 @@ impl Machine {
 
     /// Takes whole frames out of `bytes` while there is room.
     pub(super) fn receive(&mut self, bytes: &mut BytesMut, now: Instant) {
+        if bytes.len() > self.unread {
+            self.heard = now;
+        }
         let mut progress = false;
         while self.inbox_charge < HELD && self.socket == Socket::Working && self.arriving != Arriving::Over {
             match self.codec.decode(bytes) {
@@ -216,6 +225,7 @@ impl Machine {
         if matches!(self.arriving, Arriving::Over) || self.socket != Socket::Working {
             bytes.clear();
         }
+        self.unread = bytes.len();
         // What the inbox has no room for is not late.
         let waits = self.inbox_charge < HELD && !bytes.is_empty();
         self.partial_since = match self.partial_since {
@@ -223,6 +233,11 @@ impl Machine {
             Some(since) if !progress => Some(since),
             _ => Some(now),
         };
+    }
+
+    /// When bytes of the peer came last.
+    pub(super) fn heard(&self) -> Instant {
+        self.heard
     }
 
     fn payload(&mut self, payload: Bytes) {
