@@ -38,7 +38,8 @@ pub struct ListenerConfig {
     /// is when the process has no descriptors left.
     pub unready_limit: usize,
     /// What headers of classic calls that are still arriving may hold in all beyond a frame each, in bytes: of their
-    /// buffers, which may be twice what has arrived. The one for which there is no room is cut off.
+    /// buffers, which may be twice what has arrived. One for which there is no room is read on when others are complete, or
+    /// cut off after the stall time-out. With room for four messages, as by default, one of them can always go on.
     pub unready_bytes: u64,
     /// Whether callers of the Node library 0.3.x are answered (PROTOCOL §12).
     pub classic: bool,
@@ -163,10 +164,12 @@ impl Listener {
     ) -> Result<Listener, ConfigError> {
         config.connection.check()?;
         let open = Mutex::new(Open::new(config.unready_limit));
+        // A buffer may be twice what has arrived.
+        let most = config.connection.message_limit.saturating_mul(2);
         let inner = Arc::new(Inner {
             address: acceptor.local_addr(),
             identity,
-            headers: HeaderBudget::new(config.unready_bytes),
+            headers: HeaderBudget::new(config.unready_bytes, most),
             config,
             handler,
             open,
@@ -395,12 +398,12 @@ impl Inner {
             connection
         };
         tracing::debug!(%address, "accepted");
-        let until = Instant::now() + self.config.connection.hello_timeout;
+        let begun = Instant::now();
         let inner = self.clone();
         tokio::spawn(async move {
             let established = connection.established().await;
             if established.is_err()
-                && let Some(handle) = inner.take_over(number, &connection, &address, until)
+                && let Some(handle) = inner.take_over(number, &connection, &address, begun)
             {
                 // Boxed: it is the exception, and this future is kept for each connection.
                 return Box::pin(inner.attend_classic(number, handle, address)).await;
@@ -437,7 +440,7 @@ impl Inner {
         number: u64,
         connection: &Connection,
         address: &str,
-        until: Instant,
+        begun: Instant,
     ) -> Option<ClassicHandle> {
         let (io, read) = connection.take_classic()?;
         tracing::debug!(%address, "a classic call");
@@ -448,7 +451,7 @@ impl Inner {
             service: self.identity.service.clone().unwrap_or_else(|| "".into()),
             config: self.config.connection.clone(),
             handler: self.handler.clone(),
-            until: until.into_std(),
+            begun: begun.into_std(),
             headers: self.headers.clone(),
         };
         // One after the other under one lock: the drain finds it in one of the two tables.

@@ -111,7 +111,8 @@ impl ClassicHandle {
 
     /// Ends it at once.
     pub(crate) fn close(&self) {
-        self.0.with(|state| state.machine.close());
+        let now = time::Instant::now().into_std();
+        self.0.with(|state| state.machine.close(now));
     }
 
     /// A call was cut.

@@ -1,7 +1,8 @@
 //! One call, bytes by bytes, without a socket or a clock.
 
 use super::*;
-use crate::proto::SendError;
+use crate::proto::{FaultReply, SendError};
+use picom_codec::Code;
 use std::time::Duration;
 
 fn rules() -> Rules {
@@ -23,7 +24,7 @@ fn start() -> Instant {
 
 /// A server and what it was sent.
 fn server(bytes: &[u8]) -> Machine {
-    let mut machine = Machine::server("svc".into(), rules(), start() + rules().header_timeout, start());
+    let mut machine = Machine::server("svc".into(), rules(), start());
     machine.receive(&mut BytesMut::from(bytes), start());
     machine
 }
@@ -60,7 +61,7 @@ fn a_call_is_its_header_its_items_and_the_end() {
 fn input_that_is_cut_off_is_no_end() {
     // Within a payload, right behind its prefix, within the prefix.
     for part in [&b"\x05\xa4ab"[..], b"\x05", b"\x81"] {
-        let mut machine = Machine::server("svc".into(), rules(), start() + rules().header_timeout, start());
+        let mut machine = Machine::server("svc".into(), rules(), start());
         let mut bytes = BytesMut::from(&[CALL, part].concat()[..]);
         machine.receive(&mut bytes, start());
         machine.receive_end(bytes.len());
@@ -224,7 +225,7 @@ fn a_full_inbox_holds_the_peer_back_until_it_is_read() {
 #[test]
 fn times_are_kept() {
     let begin = start();
-    let mut machine = Machine::server("svc".into(), rules(), begin + rules().header_timeout, begin);
+    let mut machine = Machine::server("svc".into(), rules(), begin);
     assert_eq!(machine.next_timeout(false), Some(begin + Duration::from_secs(2)));
     machine.handle_timeout(false, begin + Duration::from_secs(2));
     assert_eq!(machine.socket(), Socket::Abort);
@@ -303,3 +304,5 @@ fn an_early_end_stops_the_input() {
     );
     assert_eq!(machine.read().unwrap().unwrap(), None);
 }
+
+mod times;
