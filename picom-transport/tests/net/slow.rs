@@ -3,10 +3,13 @@
 
 use crate::service::{Handler, Service};
 use picom_transport::testing::MemoryNetwork;
-use picom_transport::{Identity, Listener, ListenerConfig};
+use picom_transport::{
+    ConnectionConfig, DialError, Identity, Listener, ListenerConfig, Pool, PoolConfig, Target,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 const MIB: usize = 1024 * 1024;
 const THE_END: &[u8] = b"\x0c\x81\xa6_type_\xa3end";
@@ -42,4 +45,18 @@ async fn a_slow_caller_sends_its_header_and_reads_its_whole_reply() {
     drop(io);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(listener.stats().connections, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_classic_dial_outlasts_the_loss_of_one_syn() {
+    let network = MemoryNetwork::new();
+    network.silence("service:1");
+    let config = ConnectionConfig::default();
+    let pool = Pool::new(network.connector(), PoolConfig::default(), config).unwrap();
+    let begun = Instant::now();
+    let error = pool.classic(&Target::anyone("service:1")).await.unwrap_err();
+    assert!(matches!(error, DialError::Timeout { .. }), "{error}");
+    // The kernel says it again after a second.
+    let waited = begun.elapsed();
+    assert!((1400..1600).contains(&waited.as_millis()), "{waited:?}");
 }
