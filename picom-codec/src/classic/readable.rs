@@ -214,10 +214,46 @@ mod tests {
         // The other direction has no records.
         assert_eq!(readable_item(&map("end"), false), Ok(map("end")));
         assert_eq!(readable_item(&value::nil(), false), Err(Unreadable::Nil));
-        // Bytes and arrays of one become the same text in JavaScript.
-        let bytes = hex("81 c4 06 5f 74 79 70 65 5f c4 03 65 6e 64");
-        assert_eq!(readable_item(&bytes, true), Err(Unreadable::Record));
-        let array = hex("81 a6 5f 74 79 70 65 5f 91 a3 65 6e 64");
-        assert_eq!(readable_item(&array, true), Err(Unreadable::Record));
+    }
+
+    #[test]
+    fn a_type_counts_wherever_javascript_finds_it_and_only_as_a_text() {
+        let (kind, end, proto) = (
+            "a6 5f 74 79 70 65 5f",
+            "a3 65 6e 64",
+            "a9 5f 5f 70 72 6f 74 6f 5f 5f",
+        );
+        let bytes = "c4 06 5f 74 79 70 65 5f";
+        let refused = [
+            // Bytes and arrays of one become the same key.
+            format!("81 {bytes} {end}"),
+            format!("81 91 {kind} {end}"),
+            format!("81 dc 00 01 91 {bytes} {end}"),
+            // What is inherited is found as well, at any depth.
+            format!("81 {proto} 81 {kind} {end}"),
+            format!("82 01 02 91 {proto} 81 {proto} 81 {kind} a5 65 72 72 6f 72"),
+            // The last of one key counts.
+            format!("82 {kind} 01 {kind} {end}"),
+        ];
+        for item in refused {
+            assert_eq!(
+                readable_item(&hex(&item), true),
+                Err(Unreadable::Record),
+                "{item}"
+            );
+        }
+        let taken = [
+            format!("81 {kind} 91 {end}"),
+            format!("81 {kind} c4 03 65 6e 64"),
+            format!("81 92 {kind} 01 {end}"),
+            format!("81 81 {kind} {end} {kind}"),
+            format!("82 {kind} {end} {kind} 01"),
+            format!("82 {proto} 81 {kind} {end} {kind} 01"),
+            format!("81 {proto} {end}"),
+            format!("81 a1 61 81 {kind} {end}"),
+        ];
+        for item in taken {
+            assert_eq!(readable_item(&hex(&item), true), Ok(hex(&item)), "{item}");
+        }
     }
 }
