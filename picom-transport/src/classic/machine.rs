@@ -178,17 +178,22 @@ impl Machine {
         if args.is_empty() {
             return Err(OpenError::Empty);
         }
-        let (size, limit) = (args.len() as u64, rules.message_limit);
-        if size > limit {
-            return Err(OpenError::TooLarge { size, limit });
-        }
+        let limit = rules.message_limit;
+        let too_large = |size: usize| match size as u64 {
+            size if size > limit => Err(OpenError::TooLarge { size, limit }),
+            _ => Ok(()),
+        };
+        // Before anything is made of it; and then as the peer, that keeps a limit like ours, will count.
+        too_large(args.len())?;
         let args = readable(args).map_err(|error| OpenError::Unreadable(Box::new(error)))?;
         // `undefined` there, which is how a call without arguments is made.
         let args = (args != value::nil()).then_some(args);
         let mut machine = Self::new(Side::Client, service, rules, now);
         machine.method = method.as_str().to_owned();
         machine.deadline = deadline;
-        machine.push(&write_header(method.as_str(), args.as_ref()));
+        let header = write_header(method.as_str(), args.as_ref());
+        too_large(header.len())?;
+        machine.push(&header);
         machine.header_end = machine.queued;
         if ends {
             machine.sending = Sending::Finished;

@@ -3,7 +3,7 @@
 use super::{Arriving, HELD, LEAST_CHARGE, Machine, Sending, Side, Signals, Socket};
 use crate::proto::{ConnectionError, FaultReply, StreamError};
 use bytes::{Bytes, BytesMut};
-use picom_codec::classic::{Record, read_header, record};
+use picom_codec::classic::{BadHeader, Record, error_record, read_header, record};
 use picom_codec::{Code, LengthError, scan, value};
 use std::sync::Arc;
 use std::time::Instant;
@@ -70,6 +70,17 @@ impl Machine {
                     self.method = header.cmd.clone().unwrap_or_else(|| "undefined".to_owned());
                     (self.send_held, self.recv_held) = (true, true);
                     self.called = Some(header);
+                }
+                Err(BadHeader {
+                    cmd: Some(cmd),
+                    error,
+                }) => {
+                    self.method = cmd;
+                    let text = format!("the arguments cannot be taken: {error}");
+                    self.refuse(
+                        &text,
+                        Self::violation("the arguments are not one value within the limits"),
+                    );
                 }
                 Err(_) => self.violated("the first frame is not one well-formed value within the limits"),
             },
@@ -141,15 +152,32 @@ impl Machine {
     }
 
     fn bad_frame(&mut self, error: LengthError) {
-        self.lose(ConnectionError::Frame(error.into()), Socket::Abort);
+        let listens = self.header.is_some() || (self.sending == Sending::Open && self.send_held);
+        if matches!(error, LengthError::TooLong { .. }) && self.side == Side::Server && listens {
+            let text = error.to_string();
+            self.refuse(&text, ConnectionError::Frame(error.into()));
+        } else {
+            self.lose(ConnectionError::Frame(error.into()), Socket::Abort);
+        }
+    }
+
+    /// The client sent what we do not take, and can be told so.
+    fn refuse(&mut self, text: &str, error: ConnectionError) {
+        self.push(&error_record(&format!("[{}] {text}", self.service)));
+        self.sending = Sending::Finished;
+        let error = self.lost(error);
+        self.fail(error, Socket::Finishing);
     }
 
     fn violated(&mut self, text: &'static str) {
-        let error = ConnectionError::Violation {
+        self.lose(Self::violation(text), Socket::Abort);
+    }
+
+    fn violation(text: &'static str) -> ConnectionError {
+        ConnectionError::Violation {
             code: Code::BAD_MESSAGE,
             text,
-        };
-        self.lose(error, Socket::Abort);
+        }
     }
 
     /// The peer sends no more; `left` bytes of a frame had come.
