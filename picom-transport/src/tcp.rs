@@ -117,6 +117,14 @@ pub(crate) fn reset_on_close(io: &BoxIo) {
     }
 }
 
+/// Whether a TCP stream has failed meanwhile, as by a reset. Where reading has come to the end nothing else tells: there is no
+/// more to be read, and a writer that has nothing to write asks for nothing. Of other streams nothing is known.
+pub(crate) fn failure(io: &BoxIo) -> Option<io::Error> {
+    let io: &dyn Any = &**io;
+    let stream = io.downcast_ref::<TcpStream>()?;
+    stream.take_error().ok().flatten()
+}
+
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     #[cfg(any(target_os = "android", target_os = "linux"))]

@@ -26,6 +26,10 @@ const FIRST_READ: usize = 512;
 /// Reads in one turn, so that others on the thread have theirs.
 const READS: usize = 8;
 
+/// A handler whose caller has closed its direction learns within so long that the caller is gone: a look costs a call of the
+/// system, so that ten thousand such handlers cost a hundredth of a core.
+const LOOK: Duration = Duration::from_secs(1);
+
 impl Rules {
     pub(super) fn of(config: &ConnectionConfig) -> Self {
         Rules {
@@ -83,6 +87,8 @@ pub(super) struct Driver {
     end_told: bool,
     staged: BytesMut,
     shut: bool,
+    /// When to look again whether the peer is still there, which nothing else would tell.
+    look_at: Option<Instant>,
     sleep: Pin<Box<Sleep>>,
 }
 
@@ -105,6 +111,7 @@ impl Driver {
             end_told: false,
             staged: BytesMut::new(),
             shut: false,
+            look_at: None,
             sleep: Box::pin(time::sleep(Duration::ZERO)),
         }
     }
@@ -284,7 +291,10 @@ impl Driver {
                 }
                 state.machine.next_timeout(staged)
             });
-            let Some(next) = next else { return };
+            self.look(now);
+            let Some(next) = next.into_iter().chain(self.look_at).min() else {
+                return;
+            };
             if self.sleep.deadline().into_std() != next {
                 self.sleep.as_mut().reset(next.into());
             }
@@ -292,6 +302,22 @@ impl Driver {
                 return;
             }
         }
+    }
+
+    /// Looks whether a caller that has closed its direction is gone altogether.
+    fn look(&mut self, now: Instant) {
+        let working = self.shared.with(|state| state.machine.socket()) == Socket::Working;
+        if !working || !self.read_ended || self.answers.is_none() {
+            self.look_at = None;
+            return;
+        }
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look_at = None;
+            if let Some(error) = tcp::failure(&self.io) {
+                return self.lost(error);
+            }
+        }
+        self.look_at.get_or_insert(now + LOOK);
     }
 
     /// Flush, say that nothing follows, read to the peer's end: the machine says for how long.

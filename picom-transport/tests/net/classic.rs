@@ -4,6 +4,7 @@
 use crate::service::{Running, call, serve};
 use picom_transport::{ConnectionConfig, ListenerConfig, ListenerStats};
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -177,4 +178,32 @@ async fn large_calls_at_once_wait_for_each_other_and_all_are_answered() {
     }
     assert_eq!(running.listener.stats().turned_away, 0);
     until(&running, |stats| stats.classic == 0 && stats.unready_bytes == 0).await;
+}
+
+#[tokio::test]
+async fn a_handler_that_does_nothing_learns_that_its_half_closed_caller_is_gone() {
+    let running = serve(ListenerConfig::default());
+    for left in [false, true] {
+        let mut socket = TcpStream::connect(running.address).await.unwrap();
+        socket.write_all(b"\x0a\x81\xa3cmd\xa4wait").await.unwrap();
+        if left {
+            // An item that the handler does not read.
+            socket.write_all(b"\x01\x07").await.unwrap();
+        }
+        socket.shutdown().await.unwrap();
+        running
+            .service
+            .until(|service| service.started.load(SeqCst) == 1 + usize::from(left))
+            .await;
+        // Reset, as by a caller of ours whose time is over.
+        socket.set_zero_linger().unwrap();
+        drop(socket);
+        let learned = running
+            .service
+            .until(|service| service.cancelled.load(SeqCst) == 1 + usize::from(left));
+        tokio::time::timeout(SOON, learned)
+            .await
+            .expect("the handler is dropped");
+    }
+    until(&running, |stats| stats.classic == 0).await;
 }
