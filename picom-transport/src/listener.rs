@@ -1,9 +1,11 @@
-//! Accepting connections: the loop, its limits, and how it all ends.
+//! Accepting connections: what a listener is, its limits, and how it all ends. The loop is in `accepting.rs`.
+
+mod accepting;
 
 use crate::classic::{ClassicHandle, HeaderBudget, Served};
 use crate::conn::{Connection, StreamHandler};
 use crate::connector::{Acceptor, BoxIo};
-use crate::proto::{ConfigError, ConnectionConfig, Identity};
+use crate::proto::{ConfigError, ConnectionConfig, ConnectionError, Identity};
 use crate::unready::{Admission, Unready};
 use std::collections::HashMap;
 use std::fmt;
@@ -16,9 +18,6 @@ use tokio::time::{self, Instant};
 
 /// The loop gives a sign of life so often even if nobody connects: a few times within the shortest time to live, 1 s.
 const TICK: Duration = Duration::from_millis(250);
-/// After an error of accept the loop pauses, longer each time: without descriptors it would spin (measured: 700,000 errors a second).
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// One in so many connections that are closed to make room is worth a line of the log.
 const SELDOM: u64 = 1000;
 /// Some callers at once that each open as many as the kernel keeps for us (`BACKLOG` in tcp.rs): 60 MB if none of them says
@@ -107,8 +106,19 @@ struct Inner {
     born: Instant,
     /// Milliseconds after `born` at which the loop last went round.
     ticked: AtomicU64,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stop>,
+    /// The loop has ended, and the address is free.
+    over: watch::Sender<bool>,
     emptied: Notify,
+}
+
+/// Whether the loop is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Not,
+    /// When it has let in who waits already.
+    InOrder,
+    AtOnce,
 }
 
 struct Open {
@@ -179,10 +189,11 @@ impl Listener {
             accept_errors: AtomicU64::new(0),
             born: Instant::now(),
             ticked: AtomicU64::new(0),
-            stop: watch::Sender::new(false),
+            stop: watch::Sender::new(Stop::Not),
+            over: watch::Sender::new(false),
             emptied: Notify::new(),
         });
-        tokio::spawn(accept_loop(inner.clone(), acceptor));
+        tokio::spawn(accepting::accept(inner.clone(), acceptor));
         Ok(Listener { inner })
     }
 
@@ -215,18 +226,38 @@ impl Listener {
         }
     }
 
-    /// Accepts no more. What stands, stands.
+    /// Accepts no more than what the kernel has connected already: that would be reset with the listening socket, and may have
+    /// sent a call. What stands, stands.
     pub fn stop_accepting(&self) {
-        self.inner.stop.send_replace(true);
+        self.stop(Stop::InOrder);
+    }
+
+    fn stop(&self, how: Stop) {
+        self.inner.stop.send_if_modified(|stop| {
+            let more = *stop == Stop::Not || how == Stop::AtOnce;
+            *stop = if more { how } else { *stop };
+            more
+        });
     }
 
     /// Waits until every connection has ended, and says how. Begin with [`start_drain`](Self::start_drain), whose grace bounds
     /// this. Cancel safe.
     pub async fn drained(&self) -> DrainReport {
         let mut report = DrainReport::default();
-        let connections: Vec<Connection> = self.inner.open().connections.values().cloned().collect();
-        for connection in connections {
-            connection.closed().await;
+        let mut connections = self.inner.open().connections.clone();
+        let stops = *self.inner.stop.borrow() != Stop::Not;
+        if stops {
+            // Until then more are let in.
+            let _ = self.inner.over.subscribe().wait_for(|over| *over).await;
+            let open = self.inner.open();
+            connections.extend(open.connections.iter().map(|(number, new)| (*number, new.clone())));
+        }
+        for connection in connections.into_values() {
+            let error = connection.closed().await;
+            // Of those that turned out to be classic calls more is known below.
+            if matches!(*error, ConnectionError::NotPicom(_)) {
+                continue;
+            }
             let cut = connection.stats().cut as usize;
             report.streams_cut += cut;
             report.cut += usize::from(cut > 0);
@@ -249,7 +280,7 @@ impl Listener {
 
     /// Ends everything at once.
     pub fn close(&self) {
-        self.stop_accepting();
+        self.stop(Stop::AtOnce);
         let (connections, classic) = self.inner.open().handles();
         for connection in connections {
             connection.close("the listener was closed");
@@ -281,11 +312,6 @@ impl Listener {
 /// When bytes of a connection came last: of one that speaks classic, since a hello comes in one piece.
 fn last_heard(classic: &HashMap<u64, ClassicHandle>) -> impl Fn(u64) -> Option<std::time::Instant> {
     |number| classic.get(&number).map(ClassicHandle::heard)
-}
-
-/// The process, or the machine, has no descriptors left: EMFILE and ENFILE, which have no `ErrorKind`.
-fn lacks_descriptors(error: &std::io::Error) -> bool {
-    cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 impl Inner {
@@ -374,6 +400,9 @@ impl Inner {
         let number = self.accepted.fetch_add(1, Ordering::Relaxed);
         let connection = {
             let mut open = self.open();
+            if *self.stop.borrow() == Stop::AtOnce {
+                return;
+            }
             let (identity, config) = (self.identity.clone(), self.config.connection.clone());
             let started = Connection::server(
                 io,
@@ -478,48 +507,6 @@ impl Inner {
         };
         if last {
             self.emptied.notify_waiters();
-        }
-    }
-}
-
-/// Owns the acceptor: when it ends the address is free again, and nobody dials where nobody answers.
-async fn accept_loop(inner: Arc<Inner>, acceptor: Arc<dyn Acceptor>) {
-    let mut stop = inner.stop.subscribe();
-    let mut pause = FIRST_PAUSE;
-    loop {
-        inner.tick();
-        let accepted = tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => break,
-            accepted = acceptor.accept() => accepted,
-            () = time::sleep(TICK) => continue,
-        };
-        match accepted {
-            Ok((io, address)) => {
-                pause = FIRST_PAUSE;
-                let room = tokio::select! {
-                    biased;
-                    _ = stop.wait_for(|stop| *stop) => break,
-                    room = inner.make_room() => room,
-                };
-                if room {
-                    inner.welcome(io, address);
-                } else {
-                    inner.turned_away.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            Err(error) => {
-                let errors = inner.accept_errors.fetch_add(1, Ordering::Relaxed);
-                if errors == 0 || pause == LONGEST_PAUSE {
-                    tracing::warn!(%error, "accepting connections fails; calls on open ones go on");
-                }
-                // The one that waits for it may have something to say.
-                if lacks_descriptors(&error) && inner.evict_silent() {
-                    pause = FIRST_PAUSE;
-                }
-                time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
         }
     }
 }

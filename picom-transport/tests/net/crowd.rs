@@ -229,3 +229,34 @@ async fn a_listener_that_waits_for_room_still_stops() {
     assert_eq!(rest, b"");
     assert_eq!(listener.stats().accepted, 1, "the one that waited was not let in");
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_connected_before_the_end_is_still_answered() {
+    let network = MemoryNetwork::new();
+    let listener = serve(&network, 1);
+    // One in, one that waits for room, and some that nobody has accepted.
+    let mut connected = Vec::new();
+    for _ in 0..5 {
+        connected.push(dial(&network).await);
+    }
+    tokio::task::yield_now().await;
+    listener.start_drain(Duration::from_secs(30));
+    listener.stop_accepting();
+    let ending = tokio::spawn({
+        let listener = listener.clone();
+        async move { listener.drained().await }
+    });
+    tokio::task::yield_now().await;
+    for mut io in connected {
+        io.write_all(ECHO).await.unwrap();
+        let mut answer = Vec::new();
+        io.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.ends_with(THE_END), "{answer:?}");
+    }
+    let report = ending.await.unwrap();
+    assert_eq!((report.finished, report.cut), (5, 0));
+    assert!(
+        network.connector().connect("service:1").await.is_err(),
+        "nobody listens"
+    );
+}
