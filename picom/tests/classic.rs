@@ -299,6 +299,54 @@ async fn the_end_of_a_service_waits_for_its_classic_calls() {
 }
 
 #[tokio::test]
+async fn calls_that_wait_in_the_kernel_when_the_end_begins_are_answered() {
+    use std::io::{Read, Write};
+    let running = service().await;
+    // Blocking, on the thread of the service: nobody is accepted meanwhile.
+    let connect = |_| {
+        let mut socket = std::net::TcpStream::connect(&running.address).unwrap();
+        socket.write_all(&header("nine")).unwrap();
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+        socket
+    };
+    let sockets: Vec<_> = (0..50).map(connect).collect();
+    let report = tokio::time::timeout(SOON, running.picom.end()).await.unwrap();
+    assert!(report.is_clean(), "{report}");
+    for mut socket in sockets {
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, [b"\x01\x09", THE_END].concat());
+    }
+}
+
+#[tokio::test]
+async fn arguments_that_are_not_taken_are_told_as_one_error() {
+    let running = service().await;
+    let with = |args: &[u8]| {
+        let mut bytes = b"\x00\x82\xa3cmd\xa6double\xa4args".to_vec();
+        bytes.extend_from_slice(args);
+        bytes[0] = bytes.len() as u8 - 1;
+        bytes
+    };
+    let deep = [vec![0x91; 65], vec![0xc0]].concat();
+    for (args, expected) in [
+        (&deep[..], "nested deeper"),
+        (b"\x01\x02", "trailing"),
+        (b"\xdd\xff\xff\xff\xff", "announced"),
+    ] {
+        let answer = text(&running.say(&with(args), false).await);
+        assert!(answer.contains("[svc] the arguments cannot be taken"), "{answer}");
+        assert!(answer.contains(expected), "{answer}");
+    }
+    let answer = text(&running.say(b"\xff\xff\xff\x7f\x82\xa3cmd\xa6double", false).await);
+    assert!(answer.contains("[svc] a payload of 268435455 bytes"), "{answer}");
+    let item = [&header("sum")[..], b"\x01\x07\xff\xff\xff\x7f"].concat();
+    let answer = text(&running.say(&item, false).await);
+    assert!(answer.contains("[svc] a payload of 268435455 bytes"), "{answer}");
+    running.nothing_is_left().await;
+}
+
+#[tokio::test]
 async fn switched_off_nothing_classic_is_answered_or_called() {
     let running = service_with(|builder| builder.classic(false)).await;
     assert_eq!(running.say(&header("nine"), false).await, b"");
