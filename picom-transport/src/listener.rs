@@ -250,7 +250,11 @@ impl Listener {
             // Until then more are let in.
             let _ = self.inner.over.subscribe().wait_for(|over| *over).await;
             let open = self.inner.open();
-            connections.extend(open.connections.iter().map(|(number, new)| (*number, new.clone())));
+            connections.extend(
+                open.connections
+                    .iter()
+                    .map(|(number, new)| (*number, new.clone())),
+            );
         }
         for connection in connections.into_values() {
             let error = connection.closed().await;

@@ -27,10 +27,20 @@ impl Drop for Guard {
     }
 }
 
+/// What stands in `rest` is taken by serde before it is known that it is an integer.
+#[derive(serde::Deserialize)]
+struct Flat {
+    #[serde(rename = "name")]
+    _name: String,
+    #[serde(flatten)]
+    rest: BTreeMap<String, i64>,
+}
+
 fn methods(seen: &Arc<Seen>, gate: &Arc<Semaphore>) -> Methods {
     let (seen, gate) = (seen.clone(), gate.clone());
     Methods::new()
         .unary("nine", |_: ()| async move { Ok(9) })
+        .unary("flat", |Flat { rest, .. }: Flat| async move { Ok(rest["n"] + 1) })
         .unary("double", |n: i64| async move { Ok(n * 2) })
         .unary("panics", |_: ()| async move {
             if true {
@@ -317,6 +327,20 @@ async fn calls_that_wait_in_the_kernel_when_the_end_begins_are_answered() {
         socket.read_to_end(&mut answer).unwrap();
         assert_eq!(answer, [b"\x01\x09", THE_END].concat());
     }
+}
+
+#[tokio::test]
+async fn a_large_negative_integer_is_one_wherever_serde_looks_for_it() {
+    let running = service().await;
+    // -3,000,000,001 as the dialect carries it: as a double.
+    let call = b"\x22\x82\xa3cmd\xa4flat\xa4args\x82\xa4name\xa1x\xa1n\xcb\xc1\xe6\x5a\x0b\xc0\x20\x00\x00";
+    let answer = running.say(call, true).await;
+    assert_eq!(
+        answer,
+        [b"\x09\xcb\xc1\xe6\x5a\x0b\xc0\x00\x00\x00", THE_END].concat(),
+        "{}",
+        text(&answer)
+    );
 }
 
 #[tokio::test]

@@ -9,5 +9,5 @@ mod walk;
 
 pub use date::ClassicDate;
 pub use header::{BadHeader, ClassicHeader, read_header, write_header};
-pub use readable::{Unreadable, readable, readable_item};
+pub use readable::{Unreadable, readable, readable_item, with_integers};
 pub use record::{END, Record, error_record, record};

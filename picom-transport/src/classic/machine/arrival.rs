@@ -3,7 +3,7 @@
 use super::{Arriving, HELD, LEAST_CHARGE, Machine, Sending, Side, Signals, Socket};
 use crate::proto::{ConnectionError, FaultReply, StreamError};
 use bytes::{Bytes, BytesMut};
-use picom_codec::classic::{BadHeader, Record, error_record, read_header, record};
+use picom_codec::classic::{BadHeader, Record, error_record, read_header, record, with_integers};
 use picom_codec::{Code, LengthError, scan, value};
 use std::sync::Arc;
 use std::time::Instant;
@@ -64,7 +64,8 @@ impl Machine {
         }
         match (self.arriving, self.side) {
             (Arriving::Header, _) => match read_header(&payload, &self.rules.scan) {
-                Ok(header) => {
+                Ok(mut header) => {
+                    header.args = header.args.as_ref().map(with_integers);
                     self.arriving = Arriving::Items;
                     self.header = None;
                     self.method = header.cmd.clone().unwrap_or_else(|| "undefined".to_owned());
@@ -104,6 +105,7 @@ impl Machine {
     }
 
     fn item(&mut self, payload: Bytes) {
+        let payload = with_integers(&payload);
         self.inbox_charge += (payload.len() as u64).max(LEAST_CHARGE);
         self.inbox.push_back(payload);
         self.signals.readable = true;
