@@ -220,7 +220,14 @@ async fn names_that_are_no_methods_are_told_so() {
             assert!(answer.ends_with("end"), "{answer}");
         }
     }
-    for no_cmd in [&b"\x01\x80"[..], b"\x06\x81\xa3cmd\x05", b"\x07\x81\xa4args\x05"] {
+    for no_cmd in [
+        &b"\x01\x80"[..],
+        b"\x06\x81\xa3cmd\x05",
+        b"\x07\x81\xa4args\x05",
+        b"\x04\xa3add",
+        b"\x01\xc3",
+        b"\x03\xcd\x01\x00",
+    ] {
         let answer = text(&running.say(no_cmd, false).await);
         assert!(answer.contains("svc:undefined Does not exist"), "{answer}");
     }
