@@ -45,6 +45,9 @@ pub fn sniff(bytes: &[u8]) -> Sniff {
         None => Sniff::NeedMore,
         Some(0x90..=0x9f | 0xdc | 0xdd) => Sniff::Native,
         Some(0x80..=0x8f | 0xde | 0xdf) => Sniff::Classic,
+        // No call, but there its sender is told so. Nil is told nothing there either, small numbers begin the texts of many
+        // protocols, and `c1` begins nothing.
+        Some(0xa0..=0xbf | 0xc2..=0xff) => Sniff::Classic,
         Some(_) => http(bytes),
     }
 }
@@ -104,6 +107,10 @@ mod tests {
             (&[0x05, 0x80], Sniff::Classic),
             (&[0x05, 0xde], Sniff::Classic),
             (&[0x05, 0xdf], Sniff::Classic),
+            (&[0x05, 0xa4], Sniff::Classic),
+            (&[0x05, 0xd9], Sniff::Classic),
+            (&[0x05, 0xce], Sniff::Classic),
+            (&[0x01, 0xc3], Sniff::Classic),
             // In a needlessly long form, which the classic dialect tolerates.
             (&[0x85, 0x80, 0x00, 0x81], Sniff::Classic),
             (&[0x16], Sniff::NeedMore),

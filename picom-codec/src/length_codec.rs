@@ -87,6 +87,11 @@ impl LengthCodec {
         self.limit = limit;
     }
 
+    /// Whether a prefix was read whose payload has not come out yet.
+    pub const fn has_begun(&self) -> bool {
+        matches!(self.state, State::Payload(_))
+    }
+
     /// The length of the payload that stands at the front of `src`, behind its prefix, once all of it is there. The
     /// caller takes exactly so many bytes.
     pub(crate) fn advance(&mut self, src: &mut BytesMut) -> Result<Option<usize>, LengthError> {

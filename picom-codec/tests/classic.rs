@@ -6,6 +6,7 @@ use picom_codec::classic::{
     ClassicDate, END, Record, Unreadable, error_record, read_header, readable, readable_item, record,
     write_header,
 };
+use picom_codec::scan::ScanError;
 use picom_codec::{LengthCodec, Limits, value};
 use rmpv::Value;
 use std::fmt::Write as _;
@@ -187,7 +188,8 @@ fn headers_are_read_whatever_their_order_and_keys() {
     let none = header(Value::Map(vec![(text("cmd"), Value::from(5))]));
     assert_eq!((none.cmd, none.args), (None, None));
     assert_eq!(header(Value::from(7)).cmd, None);
-    assert!(read_header(&Bytes::from_static(b"\x81\xa3cmd"), &Limits::default()).is_err());
+    let cut = read_header(&Bytes::from_static(b"\x81\xa3cmd"), &Limits::default()).unwrap_err();
+    assert_eq!(cut.cmd, None);
 }
 
 #[test]
@@ -244,4 +246,30 @@ fn dates_travel_as_their_own_type() {
     for none in [f64::NAN, f64::INFINITY, 1e300] {
         assert_eq!(ClassicDate::from_millis(none).to_system_time(), None);
     }
+}
+
+#[test]
+fn arguments_have_the_limits_of_any_value_and_a_bad_header_still_says_what_is_called() {
+    let limits = Limits::default();
+    let read = |args: &[u8]| read_header(&write_header("add", Some(&Bytes::copy_from_slice(args))), &limits);
+    let nested = |depth: usize| [vec![0x91; depth - 1], vec![0x90]].concat();
+    assert_eq!(read(&nested(64)).unwrap().args.unwrap(), nested(64));
+    let cmd = |args: &[u8]| read(args).unwrap_err();
+    let deep = cmd(&nested(65));
+    assert!(
+        matches!(deep.error, ScanError::TooDeep { limit: 64, .. }),
+        "{deep:?}"
+    );
+    let many = cmd(&[&[0xdd, 0, 4, 0, 0][..], &vec![0; 1 << 18]].concat());
+    assert!(matches!(many.error, ScanError::TooManyNodes { .. }), "{many:?}");
+    let trailing = cmd(b"\x01\x02");
+    assert!(
+        matches!(trailing.error, ScanError::Trailing { offset: 15, left: 1 }),
+        "{trailing:?}"
+    );
+    for bad in [deep, many, trailing, cmd(b"\x92\x01"), cmd(b"\xc1")] {
+        assert_eq!(bad.cmd.as_deref(), Some("add"), "{bad:?}");
+    }
+    let keys = [&[0xdf, 0, 4, 0, 0][..], &vec![0; 1 << 19]].concat();
+    assert!(read_header(&keys.into(), &limits).is_err());
 }

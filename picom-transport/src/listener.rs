@@ -1,9 +1,11 @@
-//! Accepting connections: the loop, its limits, and how it all ends.
+//! Accepting connections: what a listener is, its limits, and how it all ends. The loop is in `accepting.rs`.
+
+mod accepting;
 
 use crate::classic::{ClassicHandle, HeaderBudget, Served};
 use crate::conn::{Connection, StreamHandler};
 use crate::connector::{Acceptor, BoxIo};
-use crate::proto::{ConfigError, ConnectionConfig, Identity};
+use crate::proto::{ConfigError, ConnectionConfig, ConnectionError, Identity};
 use crate::unready::{Admission, Unready};
 use std::collections::HashMap;
 use std::fmt;
@@ -16,11 +18,11 @@ use tokio::time::{self, Instant};
 
 /// The loop gives a sign of life so often even if nobody connects: a few times within the shortest time to live, 1 s.
 const TICK: Duration = Duration::from_millis(250);
-/// After an error of accept the loop pauses, longer each time: without descriptors it would spin (measured: 700,000 errors a second).
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// One in so many connections that are closed to make room is worth a line of the log.
 const SELDOM: u64 = 1000;
+/// Some callers at once that each open as many as the kernel keeps for us (`BACKLOG` in tcp.rs): 60 MB if none of them says
+/// anything, and fewer descriptors than services are usually given; where they are not, running out of them is what makes room.
+const UNREADY: usize = 16_384;
 /// What headers of classic calls may hold while they arrive: as much as one connection that has shaken hands.
 const UNREADY_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -30,11 +32,13 @@ pub struct ListenerConfig {
     /// Of each connection.
     pub connection: ConnectionConfig,
     /// Connections that have not shaken hands, or not said what they call: at most so many. Each holds at most a frame for at
-    /// most `hello_timeout`, most of them a few hundred bytes. When more come they wait unaccepted until there is room;
-    /// the oldest that has been silent for over 100 ms is then closed for them.
+    /// most `hello_timeout`; one that is silent holds 3.6 KB (measured in tests/alloc). When more come they wait unaccepted until
+    /// there is room; the one that has been silent the longest, and for over a second, is then closed for them. So it
+    /// is when the process has no descriptors left.
     pub unready_limit: usize,
     /// What headers of classic calls that are still arriving may hold in all beyond a frame each, in bytes: of their
-    /// buffers, which may be twice what has arrived. The one for which there is no room is cut off.
+    /// buffers, which may be twice what has arrived. One for which there is no room is read on when others are complete, or
+    /// cut off after the stall time-out. With room for four messages, as by default, one of them can always go on.
     pub unready_bytes: u64,
     /// Whether callers of the Node library 0.3.x are answered (PROTOCOL §12).
     pub classic: bool,
@@ -44,7 +48,7 @@ impl Default for ListenerConfig {
     fn default() -> Self {
         Self {
             connection: ConnectionConfig::for_server(),
-            unready_limit: 1024,
+            unready_limit: UNREADY,
             unready_bytes: UNREADY_BYTES,
             classic: true,
         }
@@ -102,8 +106,19 @@ struct Inner {
     born: Instant,
     /// Milliseconds after `born` at which the loop last went round.
     ticked: AtomicU64,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stop>,
+    /// The loop has ended, and the address is free.
+    over: watch::Sender<bool>,
     emptied: Notify,
+}
+
+/// Whether the loop is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Not,
+    /// When it has let in who waits already.
+    InOrder,
+    AtOnce,
 }
 
 struct Open {
@@ -159,10 +174,12 @@ impl Listener {
     ) -> Result<Listener, ConfigError> {
         config.connection.check()?;
         let open = Mutex::new(Open::new(config.unready_limit));
+        // A buffer may be twice what has arrived.
+        let most = config.connection.message_limit.saturating_mul(2);
         let inner = Arc::new(Inner {
             address: acceptor.local_addr(),
             identity,
-            headers: HeaderBudget::new(config.unready_bytes),
+            headers: HeaderBudget::new(config.unready_bytes, most),
             config,
             handler,
             open,
@@ -172,10 +189,11 @@ impl Listener {
             accept_errors: AtomicU64::new(0),
             born: Instant::now(),
             ticked: AtomicU64::new(0),
-            stop: watch::Sender::new(false),
+            stop: watch::Sender::new(Stop::Not),
+            over: watch::Sender::new(false),
             emptied: Notify::new(),
         });
-        tokio::spawn(accept_loop(inner.clone(), acceptor));
+        tokio::spawn(accepting::accept(inner.clone(), acceptor));
         Ok(Listener { inner })
     }
 
@@ -208,18 +226,42 @@ impl Listener {
         }
     }
 
-    /// Accepts no more. What stands, stands.
+    /// Accepts no more than what the kernel has connected already: that would be reset with the listening socket, and may have
+    /// sent a call. What stands, stands.
     pub fn stop_accepting(&self) {
-        self.inner.stop.send_replace(true);
+        self.stop(Stop::InOrder);
+    }
+
+    fn stop(&self, how: Stop) {
+        self.inner.stop.send_if_modified(|stop| {
+            let more = *stop == Stop::Not || how == Stop::AtOnce;
+            *stop = if more { how } else { *stop };
+            more
+        });
     }
 
     /// Waits until every connection has ended, and says how. Begin with [`start_drain`](Self::start_drain), whose grace bounds
     /// this. Cancel safe.
     pub async fn drained(&self) -> DrainReport {
         let mut report = DrainReport::default();
-        let connections: Vec<Connection> = self.inner.open().connections.values().cloned().collect();
-        for connection in connections {
-            connection.closed().await;
+        let mut connections = self.inner.open().connections.clone();
+        let stops = *self.inner.stop.borrow() != Stop::Not;
+        if stops {
+            // Until then more are let in.
+            let _ = self.inner.over.subscribe().wait_for(|over| *over).await;
+            let open = self.inner.open();
+            connections.extend(
+                open.connections
+                    .iter()
+                    .map(|(number, new)| (*number, new.clone())),
+            );
+        }
+        for connection in connections.into_values() {
+            let error = connection.closed().await;
+            // Of those that turned out to be classic calls more is known below.
+            if matches!(*error, ConnectionError::NotPicom(_)) {
+                continue;
+            }
             let cut = connection.stats().cut as usize;
             report.streams_cut += cut;
             report.cut += usize::from(cut > 0);
@@ -242,7 +284,7 @@ impl Listener {
 
     /// Ends everything at once.
     pub fn close(&self) {
-        self.stop_accepting();
+        self.stop(Stop::AtOnce);
         let (connections, classic) = self.inner.open().handles();
         for connection in connections {
             connection.close("the listener was closed");
@@ -271,6 +313,11 @@ impl Listener {
     }
 }
 
+/// When bytes of a connection came last: of one that speaks classic, since a hello comes in one piece.
+fn last_heard(classic: &HashMap<u64, ClassicHandle>) -> impl Fn(u64) -> Option<std::time::Instant> {
+    |number| classic.get(&number).map(ClassicHandle::heard)
+}
+
 impl Inner {
     fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
@@ -287,17 +334,10 @@ impl Inner {
             // Enlisted before looking: room that is made between the two is not missed.
             let mut made = pin!(self.room.notified());
             made.as_mut().enable();
-            let (admission, oldest) = {
-                let open = self.open();
-                let admission = open.unready.admission(Instant::now().into_std());
-                let oldest = match admission {
-                    Admission::Evict(number) => (
-                        open.connections.get(&number).cloned(),
-                        open.classic.get(&number).cloned(),
-                    ),
-                    _ => (None, None),
-                };
-                (admission, oldest)
+            let admission = {
+                let mut open = self.open();
+                let Open { unready, classic, .. } = &mut *open;
+                unready.admission(Instant::now().into_std(), last_heard(classic))
             };
             match admission {
                 Admission::Room => return true,
@@ -309,27 +349,46 @@ impl Inner {
                         () = time::sleep_until(until.into()) => {}
                     }
                 }
-                Admission::Evict(number) => {
-                    self.ready(number);
-                    let evicted = self.turned_away.fetch_add(1, Ordering::Relaxed);
-                    // Said when it begins and then seldom: under attack there are thousands a second.
-                    if evicted.is_multiple_of(SELDOM) {
-                        tracing::warn!(
-                            limit = self.config.unready_limit,
-                            closed = evicted + 1,
-                            "connections that say nothing are closed to make room for others"
-                        );
-                    }
-                    // Outside the lock of the table, which their ends take.
-                    let (native, classic) = oldest;
-                    if let Some(connection) = native {
-                        connection.close("it said nothing, and others wait");
-                    }
-                    if let Some(handle) = classic {
-                        handle.close();
-                    }
-                }
+                Admission::Evict(number) => self.evict(number),
             }
+        }
+    }
+
+    /// Closes the connection that has been silent the longest, if it has been so for too long. Whether there was one.
+    fn evict_silent(&self) -> bool {
+        let silent = {
+            let mut open = self.open();
+            let Open { unready, classic, .. } = &mut *open;
+            unready.silent(Instant::now().into_std(), last_heard(classic))
+        };
+        if let Some(number) = silent {
+            self.evict(number);
+        }
+        silent.is_some()
+    }
+
+    fn evict(&self, number: u64) {
+        self.ready(number);
+        let evicted = self.turned_away.fetch_add(1, Ordering::Relaxed);
+        // Said when it begins and then seldom: under attack there are thousands a second.
+        if evicted.is_multiple_of(SELDOM) {
+            tracing::warn!(
+                limit = self.config.unready_limit,
+                closed = evicted + 1,
+                "connections that say nothing are closed to make room for others"
+            );
+        }
+        let (native, classic) = {
+            let open = self.open();
+            let classic = open.classic.get(&number).cloned();
+            (open.connections.get(&number).cloned(), classic)
+        };
+        // Outside the lock of the table, which their ends take.
+        if let Some(connection) = native {
+            connection.close("it said nothing, and others wait");
+        }
+        if let Some(handle) = classic {
+            handle.close();
         }
     }
 
@@ -345,6 +404,9 @@ impl Inner {
         let number = self.accepted.fetch_add(1, Ordering::Relaxed);
         let connection = {
             let mut open = self.open();
+            if *self.stop.borrow() == Stop::AtOnce {
+                return;
+            }
             let (identity, config) = (self.identity.clone(), self.config.connection.clone());
             let started = Connection::server(
                 io,
@@ -369,12 +431,12 @@ impl Inner {
             connection
         };
         tracing::debug!(%address, "accepted");
-        let until = Instant::now() + self.config.connection.hello_timeout;
+        let begun = Instant::now();
         let inner = self.clone();
         tokio::spawn(async move {
             let established = connection.established().await;
             if established.is_err()
-                && let Some(handle) = inner.take_over(number, &connection, &address, until)
+                && let Some(handle) = inner.take_over(number, &connection, &address, begun)
             {
                 // Boxed: it is the exception, and this future is kept for each connection.
                 return Box::pin(inner.attend_classic(number, handle, address)).await;
@@ -411,7 +473,7 @@ impl Inner {
         number: u64,
         connection: &Connection,
         address: &str,
-        until: Instant,
+        begun: Instant,
     ) -> Option<ClassicHandle> {
         let (io, read) = connection.take_classic()?;
         tracing::debug!(%address, "a classic call");
@@ -422,7 +484,7 @@ impl Inner {
             service: self.identity.service.clone().unwrap_or_else(|| "".into()),
             config: self.config.connection.clone(),
             handler: self.handler.clone(),
-            until: until.into_std(),
+            begun: begun.into_std(),
             headers: self.headers.clone(),
         };
         // One after the other under one lock: the drain finds it in one of the two tables.
@@ -449,44 +511,6 @@ impl Inner {
         };
         if last {
             self.emptied.notify_waiters();
-        }
-    }
-}
-
-/// Owns the acceptor: when it ends the address is free again, and nobody dials where nobody answers.
-async fn accept_loop(inner: Arc<Inner>, acceptor: Arc<dyn Acceptor>) {
-    let mut stop = inner.stop.subscribe();
-    let mut pause = FIRST_PAUSE;
-    loop {
-        inner.tick();
-        let accepted = tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => break,
-            accepted = acceptor.accept() => accepted,
-            () = time::sleep(TICK) => continue,
-        };
-        match accepted {
-            Ok((io, address)) => {
-                pause = FIRST_PAUSE;
-                let room = tokio::select! {
-                    biased;
-                    _ = stop.wait_for(|stop| *stop) => break,
-                    room = inner.make_room() => room,
-                };
-                if room {
-                    inner.welcome(io, address);
-                } else {
-                    inner.turned_away.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            Err(error) => {
-                let errors = inner.accept_errors.fetch_add(1, Ordering::Relaxed);
-                if errors == 0 || pause == LONGEST_PAUSE {
-                    tracing::warn!(%error, "accepting connections fails; calls on open ones go on");
-                }
-                time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
         }
     }
 }

@@ -29,11 +29,8 @@ impl Connector for TcpConnector {
     async fn connect(&self, authority: &str) -> io::Result<BoxIo> {
         let mut last = None;
         for address in lookup_host(authority).await? {
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    prepare(&stream)?;
-                    return Ok(Box::new(stream));
-                }
+            match connect(address).await {
+                Ok(stream) => return Ok(Box::new(stream)),
                 Err(error) => last = Some(error),
             }
         }
@@ -44,6 +41,21 @@ impl Connector for TcpConnector {
             )
         }))
     }
+}
+
+/// A connection that is given up while it is made is reset, also if it has just come to stand: of a mere end without a word a
+/// service of the Node library learns nothing, and keeps its side for ever.
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+    let stream = socket.connect(address).await?;
+    prepare(&stream)?;
+    SockRef::from(&stream).set_linger(None)?;
+    Ok(stream)
 }
 
 /// Accepts TCP connections.
@@ -105,9 +117,50 @@ pub(crate) fn reset_on_close(io: &BoxIo) {
     }
 }
 
+/// Whether a TCP stream has failed meanwhile, as by a reset. Where reading has come to the end nothing else tells: there is no
+/// more to be read, and a writer that has nothing to write asks for nothing. Of other streams nothing is known.
+pub(crate) fn failure(io: &BoxIo) -> Option<io::Error> {
+    let io: &dyn Any = &**io;
+    let stream = io.downcast_ref::<TcpStream>()?;
+    stream.take_error().ok().flatten()
+}
+
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     #[cfg(any(target_os = "android", target_os = "linux"))]
     SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT)?;
     SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test]
+    async fn a_dial_that_is_given_up_when_it_stands_is_reset() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut accepted = {
+            let mut dial = pin!(TcpConnector.connect(&address));
+            // Begun, and never told that it stands.
+            let polled = dial.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_pending());
+            listener.accept().await.unwrap().0
+        };
+        let end = accepted.read(&mut [0]).await;
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn one_that_was_made_ends_in_order() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (dialed, accepted) = tokio::join!(TcpConnector.connect(&address), listener.accept());
+        drop(dialed.unwrap());
+        assert_eq!(accepted.unwrap().0.read(&mut [0]).await.unwrap(), 0);
+    }
 }

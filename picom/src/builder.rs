@@ -55,6 +55,7 @@ pub struct Builder {
     connections: Option<ConnectionConfig>,
     untrusted: bool,
     handlers: Option<usize>,
+    unready: Option<usize>,
     #[cfg(feature = "dev-agent")]
     dev: Option<u16>,
 }
@@ -92,6 +93,7 @@ impl Builder {
             connections: None,
             untrusted: false,
             handlers: None,
+            unready: None,
             #[cfg(feature = "dev-agent")]
             dev: None,
         }
@@ -274,6 +276,13 @@ impl Builder {
         self
     }
 
+    /// Connections that have not said what they are: at most so many; 16,384 by default. More wait unaccepted, and what has been
+    /// silent for over a second is closed for them.
+    pub fn unready(mut self, connections: usize) -> Self {
+        self.unready = Some(connections);
+        self
+    }
+
     /// Takes nothing from the environment.
     pub fn without_environment(mut self) -> Self {
         self.environment = false;
@@ -354,6 +363,9 @@ impl Builder {
         server.leave_timeout = defaults::LEAVE_TIMEOUT;
         if let Some(handlers) = self.handlers {
             server.handlers = handlers;
+        }
+        if let Some(unready) = self.unready {
+            server.listener.unready_limit = unready;
         }
         if let Some(connections) = &self.connections {
             client.collect_bytes = connections.message_limit;

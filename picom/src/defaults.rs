@@ -81,7 +81,7 @@ mod tests {
             server.listener.connection.idle_close,
             Some(Duration::from_secs(120))
         );
-        assert_eq!(server.listener.unready_limit, 1024);
+        assert_eq!(server.listener.unready_limit, 16_384);
         assert_eq!(
             (client.pool.first_backoff, client.pool.most_backoff),
             (Duration::from_millis(50), Duration::from_secs(5))

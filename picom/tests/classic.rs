@@ -27,10 +27,20 @@ impl Drop for Guard {
     }
 }
 
+/// What stands in `rest` is taken by serde before it is known that it is an integer.
+#[derive(serde::Deserialize)]
+struct Flat {
+    #[serde(rename = "name")]
+    _name: String,
+    #[serde(flatten)]
+    rest: BTreeMap<String, i64>,
+}
+
 fn methods(seen: &Arc<Seen>, gate: &Arc<Semaphore>) -> Methods {
     let (seen, gate) = (seen.clone(), gate.clone());
     Methods::new()
         .unary("nine", |_: ()| async move { Ok(9) })
+        .unary("flat", |Flat { rest, .. }: Flat| async move { Ok(rest["n"] + 1) })
         .unary("double", |n: i64| async move { Ok(n * 2) })
         .unary("panics", |_: ()| async move {
             if true {
@@ -210,7 +220,14 @@ async fn names_that_are_no_methods_are_told_so() {
             assert!(answer.ends_with("end"), "{answer}");
         }
     }
-    for no_cmd in [&b"\x01\x80"[..], b"\x06\x81\xa3cmd\x05", b"\x07\x81\xa4args\x05"] {
+    for no_cmd in [
+        &b"\x01\x80"[..],
+        b"\x06\x81\xa3cmd\x05",
+        b"\x07\x81\xa4args\x05",
+        b"\x04\xa3add",
+        b"\x01\xc3",
+        b"\x03\xcd\x01\x00",
+    ] {
         let answer = text(&running.say(no_cmd, false).await);
         assert!(answer.contains("svc:undefined Does not exist"), "{answer}");
     }
@@ -296,6 +313,68 @@ async fn the_end_of_a_service_waits_for_its_classic_calls() {
     assert_eq!(answer, [b"\x08\xa7through", THE_END].concat());
     drop(socket);
     assert!(ending.await.unwrap().is_clean());
+}
+
+#[tokio::test]
+async fn calls_that_wait_in_the_kernel_when_the_end_begins_are_answered() {
+    use std::io::{Read, Write};
+    let running = service().await;
+    // Blocking, on the thread of the service: nobody is accepted meanwhile.
+    let connect = |_| {
+        let mut socket = std::net::TcpStream::connect(&running.address).unwrap();
+        socket.write_all(&header("nine")).unwrap();
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+        socket
+    };
+    let sockets: Vec<_> = (0..50).map(connect).collect();
+    let report = tokio::time::timeout(SOON, running.picom.end()).await.unwrap();
+    assert!(report.is_clean(), "{report}");
+    for mut socket in sockets {
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, [b"\x01\x09", THE_END].concat());
+    }
+}
+
+#[tokio::test]
+async fn a_large_negative_integer_is_one_wherever_serde_looks_for_it() {
+    let running = service().await;
+    // -3,000,000,001 as the dialect carries it: as a double.
+    let call = b"\x22\x82\xa3cmd\xa4flat\xa4args\x82\xa4name\xa1x\xa1n\xcb\xc1\xe6\x5a\x0b\xc0\x20\x00\x00";
+    let answer = running.say(call, true).await;
+    assert_eq!(
+        answer,
+        [b"\x09\xcb\xc1\xe6\x5a\x0b\xc0\x00\x00\x00", THE_END].concat(),
+        "{}",
+        text(&answer)
+    );
+}
+
+#[tokio::test]
+async fn arguments_that_are_not_taken_are_told_as_one_error() {
+    let running = service().await;
+    let with = |args: &[u8]| {
+        let mut bytes = b"\x00\x82\xa3cmd\xa6double\xa4args".to_vec();
+        bytes.extend_from_slice(args);
+        bytes[0] = bytes.len() as u8 - 1;
+        bytes
+    };
+    let deep = [vec![0x91; 65], vec![0xc0]].concat();
+    for (args, expected) in [
+        (&deep[..], "nested deeper"),
+        (b"\x01\x02", "trailing"),
+        (b"\xdd\xff\xff\xff\xff", "announced"),
+    ] {
+        let answer = text(&running.say(&with(args), false).await);
+        assert!(answer.contains("[svc] the arguments cannot be taken"), "{answer}");
+        assert!(answer.contains(expected), "{answer}");
+    }
+    let answer = text(&running.say(b"\xff\xff\xff\x7f\x82\xa3cmd\xa6double", false).await);
+    assert!(answer.contains("[svc] a payload of 268435455 bytes"), "{answer}");
+    let item = [&header("sum")[..], b"\x01\x07\xff\xff\xff\x7f"].concat();
+    let answer = text(&running.say(&item, false).await);
+    assert!(answer.contains("[svc] a payload of 268435455 bytes"), "{answer}");
+    running.nothing_is_left().await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The first frame of a classic call: what is called, and with what (PROTOCOL §12.3).
 
-use super::walk::{entries, text};
-use crate::scan::scan;
+use super::walk::{entries, head, text};
+use crate::scan::{scan, scan_prefix};
 use crate::{Limits, ScanError};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::str;
@@ -19,15 +19,14 @@ pub struct ClassicHeader {
 ///
 /// # Errors
 ///
-/// When the frame is not one value within `limits`.
-pub fn read_header(payload: &Bytes, limits: &Limits) -> Result<ClassicHeader, ScanError> {
-    // The map around the arguments is not theirs.
-    let around = Limits::new(limits.depth().saturating_add(1), limits.nodes().saturating_add(4));
-    scan(payload, &around)?;
+/// When the frame is not one value, or the arguments or something else in it are not within `limits`, which are those of one
+/// value: the map around the arguments does not count. With the error comes the `cmd`, if it can be read all the same.
+pub fn read_header(payload: &Bytes, limits: &Limits) -> Result<ClassicHeader, BadHeader> {
     let mut header = ClassicHeader {
         cmd: None,
         args: None,
     };
+    // Ends at the first that is cut off, so nothing is believed that the scan has not seen.
     for (key, value) in entries(payload) {
         match text(key) {
             Some(b"cmd") => {
@@ -39,7 +38,49 @@ pub fn read_header(payload: &Bytes, limits: &Limits) -> Result<ClassicHeader, Sc
             _ => {}
         }
     }
-    Ok(header)
+    match scan_header(payload, limits) {
+        Ok(()) => Ok(header),
+        Err(error) => Err(BadHeader {
+            cmd: header.cmd,
+            error,
+        }),
+    }
+}
+
+/// A first frame of which nothing can be called.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the arguments cannot be taken")]
+pub struct BadHeader {
+    /// What was to be called, if that much can be read.
+    pub cmd: Option<String>,
+    /// What is wrong.
+    #[source]
+    pub error: ScanError,
+}
+
+fn scan_header(payload: &[u8], limits: &Limits) -> Result<(), ScanError> {
+    let Some(map) = head(payload).filter(|head| head.is_map()) else {
+        return scan(payload, limits);
+    };
+    let announced = 1 + map.children;
+    // A map of nothing but keys that mean nothing is no better than arguments as large.
+    if announced > u64::from(limits.nodes()) + 4 {
+        let limit = limits.nodes();
+        return Err(ScanError::TooManyNodes {
+            offset: 0,
+            announced,
+            limit,
+        });
+    }
+    let mut at = map.len;
+    for _ in 0..map.children {
+        let rest = payload.get(at..).unwrap_or_default();
+        at += scan_prefix(rest, limits).map_err(|error| error.shifted(at))?;
+    }
+    match payload.len() - at {
+        0 => Ok(()),
+        left => Err(ScanError::Trailing { offset: at, left }),
+    }
 }
 
 /// The first frame of a call of `cmd`, without its length. `args` is one value that was made

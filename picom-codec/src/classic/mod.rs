@@ -8,6 +8,6 @@ mod record;
 mod walk;
 
 pub use date::ClassicDate;
-pub use header::{ClassicHeader, read_header, write_header};
-pub use readable::{Unreadable, readable, readable_item};
+pub use header::{BadHeader, ClassicHeader, read_header, write_header};
+pub use readable::{Unreadable, readable, readable_item, with_integers};
 pub use record::{END, Record, error_record, record};

@@ -77,6 +77,38 @@ pub fn readable_item(message: &Bytes, from_server: bool) -> Result<Bytes, Unread
     Ok(item)
 }
 
+/// The same value with integers below -2³¹ as integers again: [`readable`] sends them as doubles, which code that first takes
+/// what comes, as behind serde's `untagged` and `flatten`, could not tell from fractions. A number of JavaScript has
+/// no kind that could be lost. The message itself if nothing is to be changed.
+pub fn with_integers(message: &Bytes) -> Bytes {
+    // Most messages are passed over at the speed of memory.
+    if !message.contains(&0xcb) {
+        return message.clone();
+    }
+    let mut changed: Option<BytesMut> = None;
+    let mut at = 0;
+    while let Some(head) = message.get(at..).and_then(head) {
+        if head.marker == 0xcb
+            && let Some(digits) = message.get(at + 1..).and_then(<[u8]>::first_chunk)
+            && let Some(integer) = far_integer(f64::from_be_bytes(*digits))
+        {
+            let changed = changed.get_or_insert_with(|| BytesMut::from(&message[..]));
+            if let Some(place) = changed.get_mut(at..at + 9) {
+                place[0] = 0xd3;
+                place[1..].copy_from_slice(&integer.to_be_bytes());
+            }
+        }
+        at += head.len;
+    }
+    changed.map_or_else(|| message.clone(), BytesMut::freeze)
+}
+
+/// The integer below -2³¹ that this is exactly.
+fn far_integer(number: f64) -> Option<i64> {
+    let far = (-9_223_372_036_854_775_808.0..-2_147_483_648.0).contains(&number);
+    (far && number.fract() == 0.0).then_some(number as i64)
+}
+
 enum Other {
     Int32(i32),
     Uint64(u64),
@@ -182,6 +214,33 @@ mod tests {
     }
 
     #[test]
+    fn integers_that_travelled_as_doubles_come_back_as_what_they_were() {
+        for number in [i64::MIN, -(1 << 53), -(1 << 31) - 1, -(1 << 31), -1, 0, 1 << 40] {
+            let message = value::encode(&(number, "\u{cb}", Some(number))).unwrap();
+            let sent = readable(&message).unwrap();
+            let back = with_integers(&sent);
+            assert_eq!(back.len(), sent.len());
+            let read: (i64, String, Option<i64>) = value::decode(&back, &Limits::default()).unwrap();
+            assert_eq!((read.0, read.2), (number, Some(number)));
+            if number < -(1 << 31) {
+                assert_eq!(back, message);
+                assert_eq!(
+                    value::decode::<f64>(&back.slice(1..10), &Limits::default()),
+                    Ok(number as f64)
+                );
+            }
+        }
+        for number in [-3e9 - 0.5, -1e300, -2e9, 3e9, 0.5, f64::NAN, f64::NEG_INFINITY] {
+            let message = value::encode(&number).unwrap();
+            assert_eq!(with_integers(&message), message, "{number}");
+        }
+        // Within texts and bytes it is no number, and what is cut off is left as it is.
+        for other in ["a9 cb c1 e0 00 00 00 20 00 00", "92 cb c1 e0 00", "cb"] {
+            assert_eq!(with_integers(&hex(other)), hex(other));
+        }
+    }
+
+    #[test]
     fn what_a_peer_cannot_read_is_refused_by_name() {
         let table = [
             ("cf 00 20 00 00 00 00 00 01", Unreadable::Integer((1 << 53) + 1)),
@@ -214,10 +273,46 @@ mod tests {
         // The other direction has no records.
         assert_eq!(readable_item(&map("end"), false), Ok(map("end")));
         assert_eq!(readable_item(&value::nil(), false), Err(Unreadable::Nil));
-        // Bytes and arrays of one become the same text in JavaScript.
-        let bytes = hex("81 c4 06 5f 74 79 70 65 5f c4 03 65 6e 64");
-        assert_eq!(readable_item(&bytes, true), Err(Unreadable::Record));
-        let array = hex("81 a6 5f 74 79 70 65 5f 91 a3 65 6e 64");
-        assert_eq!(readable_item(&array, true), Err(Unreadable::Record));
+    }
+
+    #[test]
+    fn a_type_counts_wherever_javascript_finds_it_and_only_as_a_text() {
+        let (kind, end, proto) = (
+            "a6 5f 74 79 70 65 5f",
+            "a3 65 6e 64",
+            "a9 5f 5f 70 72 6f 74 6f 5f 5f",
+        );
+        let bytes = "c4 06 5f 74 79 70 65 5f";
+        let refused = [
+            // Bytes and arrays of one become the same key.
+            format!("81 {bytes} {end}"),
+            format!("81 91 {kind} {end}"),
+            format!("81 dc 00 01 91 {bytes} {end}"),
+            // What is inherited is found as well, at any depth.
+            format!("81 {proto} 81 {kind} {end}"),
+            format!("82 01 02 91 {proto} 81 {proto} 81 {kind} a5 65 72 72 6f 72"),
+            // The last of one key counts.
+            format!("82 {kind} 01 {kind} {end}"),
+        ];
+        for item in refused {
+            assert_eq!(
+                readable_item(&hex(&item), true),
+                Err(Unreadable::Record),
+                "{item}"
+            );
+        }
+        let taken = [
+            format!("81 {kind} 91 {end}"),
+            format!("81 {kind} c4 03 65 6e 64"),
+            format!("81 92 {kind} 01 {end}"),
+            format!("81 81 {kind} {end} {kind}"),
+            format!("82 {kind} {end} {kind} 01"),
+            format!("82 {proto} 81 {kind} {end} {kind} 01"),
+            format!("81 {proto} {end}"),
+            format!("81 a1 61 81 {kind} {end}"),
+        ];
+        for item in taken {
+            assert_eq!(readable_item(&hex(&item), true), Ok(hex(&item)), "{item}");
+        }
     }
 }

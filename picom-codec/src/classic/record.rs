@@ -1,7 +1,7 @@
 //! What a server says besides items: that the output ended, or that it failed (PROTOCOL §12.5).
 
 use super::header::put_text;
-use super::walk::{entries, text, text_or_bytes};
+use super::walk::{entries, text, text_of_key};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// The end of the output.
@@ -48,14 +48,29 @@ pub fn error_record(message: &str) -> Bytes {
     payload.freeze()
 }
 
-/// Whether a client would take the item for a record. Keys and values count that JavaScript's coercions may make the
-/// same texts of.
+/// Whether a client would take the item for a record. It asks an object of JavaScript for its `_type_`: whatever became that key
+/// counts, and what a `__proto__` says where the map has none itself. The value counts only as a text.
 pub(super) fn looks_like_a_record(item: &[u8]) -> bool {
-    entries(item).any(|(key, value)| {
-        text_or_bytes(key) == Some(b"_type_")
-            && (matches!(text_or_bytes(value), Some(b"end" | b"error"))
-                || matches!(value.first(), Some(0x90..=0x9f | 0xdc | 0xdd)))
-    })
+    // As deep as values may be, and a step for each: the item was scanned.
+    let mut maps = vec![item];
+    while let Some(map) = maps.pop() {
+        let mut kind = None;
+        let before = maps.len();
+        for (key, value) in entries(map) {
+            match text_of_key(key) {
+                Some(b"_type_") => kind = Some(value),
+                Some(b"__proto__") => maps.push(value),
+                _ => {}
+            }
+        }
+        match kind.map(text) {
+            Some(Some(b"end" | b"error")) => return true,
+            // Its own hides the inherited one.
+            Some(_) => maps.truncate(before),
+            None => {}
+        }
+    }
+    false
 }
 
 fn cut(text: &str) -> &str {

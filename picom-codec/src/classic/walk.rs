@@ -11,6 +11,12 @@ pub(super) struct Head {
     pub(super) children: u64,
 }
 
+impl Head {
+    pub(super) fn is_map(&self) -> bool {
+        matches!(self.marker, 0x80..=0x8f | 0xde | 0xdf)
+    }
+}
+
 /// What stands at the front of `bytes`; `None` if it is cut off.
 pub(super) fn head(bytes: &[u8]) -> Option<Head> {
     let (&marker, rest) = bytes.split_first()?;
@@ -76,19 +82,23 @@ pub(super) fn text(bytes: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The data of a text or of bytes.
-pub(super) fn text_or_bytes(bytes: &[u8]) -> Option<&[u8]> {
-    let head = head(bytes)?;
-    match head.marker {
-        0xa0..=0xbf | 0xc4..=0xc6 | 0xd9..=0xdb => bytes.get(head.skip..head.len),
-        _ => None,
+/// The text that JavaScript makes of a value that is the key of a map, where that may be a word: of a text, of bytes, and of
+/// an array of one of these, however deep.
+pub(super) fn text_of_key(mut bytes: &[u8]) -> Option<&[u8]> {
+    loop {
+        let head = head(bytes)?;
+        match head.marker {
+            0xa0..=0xbf | 0xc4..=0xc6 | 0xd9..=0xdb => return bytes.get(head.skip..head.len),
+            0x91 | 0xdc | 0xdd if head.children == 1 => bytes = bytes.get(head.len..)?,
+            _ => return None,
+        }
     }
 }
 
 /// The entries of a map: each key and each value, whole. Nothing if it is no map.
 pub(super) fn entries(map: &[u8]) -> Entries<'_> {
     match head(map) {
-        Some(head) if matches!(head.marker, 0x80..=0x8f | 0xde | 0xdf) => Entries {
+        Some(head) if head.is_map() => Entries {
             rest: map.get(head.len..).unwrap_or_default(),
             left: head.children / 2,
         },

@@ -2,7 +2,7 @@
 
 use super::half::halves;
 use super::machine::{Machine, Rules, Socket};
-use super::room::{HeaderBudget, HeaderRoom};
+use super::room::{Grant, HeaderBudget, HeaderRoom};
 use super::shared::{ClassicHandle, Shared, Stage};
 use crate::conn::{Incoming, PeerInfo, RecvHalf, SendHalf, StreamHandler, Turn};
 use crate::connector::BoxIo;
@@ -25,10 +25,10 @@ const READ: usize = 64 * 1024;
 const FIRST_READ: usize = 512;
 /// Reads in one turn, so that others on the thread have theirs.
 const READS: usize = 8;
-/// How long a peer that is silent may take to close its side behind our end. The original's client may never do it.
-const LINGER: Duration = Duration::from_secs(1);
-/// The same for one that still sends, or has not yet taken what we wrote: then closing would destroy it.
-const LONGEST_LINGER: Duration = Duration::from_secs(10);
+
+/// A handler whose caller has closed its direction learns within so long that the caller is gone: a look costs a call of the
+/// system, so that ten thousand such handlers cost a hundredth of a core.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Rules {
     pub(super) fn of(config: &ConnectionConfig) -> Self {
@@ -49,16 +49,15 @@ pub(crate) struct Served {
     pub(crate) service: Arc<str>,
     pub(crate) config: ConnectionConfig,
     pub(crate) handler: Arc<dyn StreamHandler>,
-    /// When the header must be complete.
-    pub(crate) until: Instant,
+    /// When it was accepted.
+    pub(crate) begun: Instant,
     pub(crate) headers: Arc<HeaderBudget>,
 }
 
 impl Served {
     /// Starts to serve it, on a task of its own.
     pub(crate) fn start(self) -> ClassicHandle {
-        let now = time::Instant::now().into_std();
-        let machine = Machine::server(self.service, Rules::of(&self.config), self.until, now);
+        let machine = Machine::server(self.service, Rules::of(&self.config), self.begun);
         let shared = Shared::new(machine);
         let peer = PeerInfo {
             address: self.peer,
@@ -80,15 +79,17 @@ pub(super) struct Driver {
     read: BytesMut,
     /// What the header holds while it is incomplete.
     room: Option<HeaderRoom>,
+    /// So much it would have to hold to go on, and there is no room.
+    wanted: Option<usize>,
     /// Of a call: its place in the pool, given back when the socket is closed.
     pub(super) place: Option<OwnedSemaphorePermit>,
     read_ended: bool,
     end_told: bool,
     staged: BytesMut,
     shut: bool,
+    /// When to look again whether the peer is still there, which nothing else would tell.
+    look_at: Option<Instant>,
     sleep: Pin<Box<Sleep>>,
-    /// While it finishes: until when at most, and until when if nothing happens.
-    linger: Option<(Instant, Instant)>,
 }
 
 impl Driver {
@@ -104,18 +105,23 @@ impl Driver {
             answers,
             read,
             room: None,
+            wanted: None,
             place: None,
             read_ended: false,
             end_told: false,
             staged: BytesMut::new(),
             shut: false,
+            look_at: None,
             sleep: Box::pin(time::sleep(Duration::ZERO)),
-            linger: None,
         }
     }
 
     fn poll_input(&mut self, cx: &mut Context<'_>, now: Instant) {
         for turn in 0..=READS {
+            // Not even what has come is looked at again: it would make the buffer grow.
+            if self.wanted.is_some() && !self.has_room(cx, now) {
+                return;
+            }
             let (ended, told) = (self.read_ended, self.end_told);
             let read = &mut self.read;
             let wants = self.shared.with(|state| {
@@ -139,20 +145,48 @@ impl Driver {
                 return;
             }
             self.make_room();
+            if !self.has_room(cx, now) {
+                return;
+            }
             match poll_read_buf(Pin::new(&mut self.io), cx, &mut self.read) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(0)) => self.read_ended = true,
-                Poll::Ready(Ok(_)) => {
-                    if let Some((_, until)) = &mut self.linger {
-                        *until = now + LINGER;
-                    }
-                }
+                Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => {
                     self.read_ended = true;
                     self.end_told = true;
                     self.lost(error);
                     return;
                 }
+            }
+        }
+    }
+
+    /// Whether a header that is incomplete may hold what its buffer takes.
+    fn has_room(&mut self, cx: &Context<'_>, now: Instant) -> bool {
+        let Some(room) = &mut self.room else { return true };
+        let need = self.wanted.unwrap_or(self.read.capacity());
+        let (have, limit) = (need as u64, room.limit());
+        match room.hold(have, cx) {
+            Grant::Held => {
+                if self.wanted.take().is_some() {
+                    self.shared.with(|state| state.machine.go_on(now));
+                }
+                true
+            }
+            Grant::Wait => {
+                if self.wanted.is_none() {
+                    self.wanted = Some(need);
+                    // The room that the buffer has, and that nobody has granted, is given back.
+                    self.read = BytesMut::from(&self.read[..]);
+                }
+                self.shared
+                    .with(|state| state.machine.hold_back(have, limit, now));
+                false
+            }
+            Grant::Never(error) => {
+                self.shared.with(|state| state.machine.lose(error, Socket::Abort));
+                false
             }
         }
     }
@@ -186,12 +220,6 @@ impl Driver {
         if ready {
             self.room = None;
             self.shared.reached(Stage::Called);
-        } else if let Some(room) = &mut self.room
-            && let Err(error) = room.hold(self.read.capacity() as u64)
-        {
-            tracing::debug!(address = %peer.address, %error, "a classic call is cut off");
-            self.shared.with(|state| state.machine.lose(error, Socket::Abort));
-            return;
         }
         let Some(call) = call else { return };
         match call.cmd.as_deref().map(Method::new) {
@@ -239,9 +267,6 @@ impl Driver {
                 }
             };
             self.shared.with(|state| state.machine.wrote(written, now));
-            if let Some((_, until)) = &mut self.linger {
-                *until = now + LINGER;
-            }
         }
     }
 
@@ -266,7 +291,10 @@ impl Driver {
                 }
                 state.machine.next_timeout(staged)
             });
-            let Some(next) = next else { return };
+            self.look(now);
+            let Some(next) = next.into_iter().chain(self.look_at).min() else {
+                return;
+            };
             if self.sleep.deadline().into_std() != next {
                 self.sleep.as_mut().reset(next.into());
             }
@@ -276,21 +304,37 @@ impl Driver {
         }
     }
 
-    /// Flush, say that nothing follows, read to the peer's end: for a moment.
+    /// Looks whether a caller that has closed its direction is gone altogether.
+    fn look(&mut self, now: Instant) {
+        let working = self.shared.with(|state| state.machine.socket()) == Socket::Working;
+        if !working || !self.read_ended || self.answers.is_none() {
+            self.look_at = None;
+            return;
+        }
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look_at = None;
+            if let Some(error) = tcp::failure(&self.io) {
+                return self.lost(error);
+            }
+        }
+        self.look_at.get_or_insert(now + LOOK);
+    }
+
+    /// Flush, say that nothing follows, read to the peer's end: the machine says for how long.
     fn poll_finish(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
-        let (longest, silent) = *self.linger.get_or_insert((now + LONGEST_LINGER, now + LINGER));
-        // While something waits to be written, silence is not the peer's: it may be slow.
-        let until = if self.staged.is_empty() {
-            longest.min(silent)
-        } else {
-            longest
-        };
-        if self.poll_output(cx, now).is_ready() && self.poll_shut(cx).is_ready() && self.read_ended {
-            return Poll::Ready(());
+        if self.answers.is_none() {
+            // The server has said all it will, and wants no more input.
+            self.staged.clear();
+        }
+        if self.poll_output(cx, now).is_ready() && self.poll_shut(cx).is_ready() {
+            self.shared.with(|state| state.machine.shut(now));
+            if self.read_ended {
+                return Poll::Ready(());
+            }
         }
         self.read.clear();
-        self.sleep.as_mut().reset(until.into());
-        self.sleep.as_mut().poll(cx)
+        self.poll_time(cx);
+        Poll::Pending
     }
 }
 
@@ -321,7 +365,14 @@ impl Future for Driver {
                         return Poll::Pending;
                     }
                 }
-                Socket::Finishing => return driver.poll_finish(cx, now),
+                Socket::Finishing => {
+                    if driver.poll_finish(cx, now).is_ready() {
+                        return Poll::Ready(());
+                    }
+                    if driver.shared.with(|state| state.machine.socket()) == Socket::Finishing {
+                        return Poll::Pending;
+                    }
+                }
                 Socket::Abort => {
                     tcp::reset_on_close(&driver.io);
                     return Poll::Ready(());

@@ -104,9 +104,15 @@ impl ClassicHandle {
         self.0.with(|state| state.machine.drain(grace, now));
     }
 
+    /// When bytes of the peer came last.
+    pub(crate) fn heard(&self) -> std::time::Instant {
+        self.0.with(|state| state.machine.heard())
+    }
+
     /// Ends it at once.
     pub(crate) fn close(&self) {
-        self.0.with(|state| state.machine.close());
+        let now = time::Instant::now().into_std();
+        self.0.with(|state| state.machine.close(now));
     }
 
     /// A call was cut.

@@ -3,6 +3,8 @@
 
 use crate::service::{Running, call, serve};
 use picom_transport::{ConnectionConfig, ListenerConfig, ListenerStats};
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -38,7 +40,11 @@ async fn until(running: &Running, holds: impl Fn(ListenerStats) -> bool) {
 
 /// Calls `echo` with so many bytes and gives what comes back; nothing if it is cut off.
 async fn echo(running: &Running, args: usize) -> Vec<u8> {
-    let mut socket = TcpStream::connect(running.address).await.unwrap();
+    echo_at(running.address, args).await
+}
+
+async fn echo_at(address: SocketAddr, args: usize) -> Vec<u8> {
+    let mut socket = TcpStream::connect(address).await.unwrap();
     let (mut read, mut write) = socket.split();
     let request = [header(args), vec![7; args]].concat();
     let mut answer = Vec::new();
@@ -58,6 +64,7 @@ async fn headers_that_never_end_share_one_budget() {
         unready_bytes: 4 * MIB as u64,
         connection: ConnectionConfig {
             hello_timeout: Duration::from_secs(3),
+            stall_timeout: Duration::from_secs(2),
             ..ConnectionConfig::for_server()
         },
         ..ListenerConfig::default()
@@ -82,7 +89,7 @@ async fn headers_that_never_end_share_one_budget() {
     let native = running.connect().await;
     assert_eq!(call(&native, "echo", vec![1]).await.unwrap(), [1][..]);
 
-    // And not for longer than a handshake may take.
+    // And not for longer than a handshake, or a frame, may stand still.
     until(&running, |stats| stats.unready == 0 && stats.unready_bytes == 0).await;
     assert!(echo(&running, MIB + MIB / 2).await.ends_with(THE_END));
     until(&running, |stats| stats.classic == 0 && stats.unready_bytes == 0).await;
@@ -152,4 +159,51 @@ async fn unfinished_headers_count_as_not_having_shaken_hands() {
         assert!(answer.ends_with(THE_END), "{answer:?}");
     }
     until(&running, |stats| stats.unready == 0).await;
+}
+
+#[tokio::test]
+async fn large_calls_at_once_wait_for_each_other_and_all_are_answered() {
+    let running = serve(ListenerConfig {
+        unready_bytes: 16 * MIB as u64,
+        connection: ConnectionConfig {
+            message_limit: 4 * MIB as u64,
+            ..ConnectionConfig::for_server()
+        },
+        ..ListenerConfig::default()
+    });
+    // In buffers of up to 8 MiB, twelve of them are far more than there is room for.
+    let calls = (0..12).map(|_| tokio::spawn(echo_at(running.address, 3 * MIB)));
+    for call in calls.collect::<Vec<_>>() {
+        assert!(call.await.unwrap().ends_with(THE_END));
+    }
+    assert_eq!(running.listener.stats().turned_away, 0);
+    until(&running, |stats| stats.classic == 0 && stats.unready_bytes == 0).await;
+}
+
+#[tokio::test]
+async fn a_handler_that_does_nothing_learns_that_its_half_closed_caller_is_gone() {
+    let running = serve(ListenerConfig::default());
+    for left in [false, true] {
+        let mut socket = TcpStream::connect(running.address).await.unwrap();
+        socket.write_all(b"\x0a\x81\xa3cmd\xa4wait").await.unwrap();
+        if left {
+            // An item that the handler does not read.
+            socket.write_all(b"\x01\x07").await.unwrap();
+        }
+        socket.shutdown().await.unwrap();
+        running
+            .service
+            .until(|service| service.started.load(SeqCst) == 1 + usize::from(left))
+            .await;
+        // Reset, as by a caller of ours whose time is over.
+        socket.set_zero_linger().unwrap();
+        drop(socket);
+        let learned = running
+            .service
+            .until(|service| service.cancelled.load(SeqCst) == 1 + usize::from(left));
+        tokio::time::timeout(SOON, learned)
+            .await
+            .expect("the handler is dropped");
+    }
+    until(&running, |stats| stats.classic == 0).await;
 }

@@ -2,16 +2,21 @@
 //! virtual clock that stands still while anybody has something to do.
 
 use crate::service::{Handler, Service, call};
-use picom_transport::testing::MemoryNetwork;
+use picom_transport::testing::{MemoryAcceptor, MemoryNetwork};
 use picom_transport::{
-    BoxIo, Connection, ConnectionConfig, ConnectionError, HandshakeError, Identity, Listener, ListenerConfig,
+    Acceptor, BoxIo, Connection, ConnectionConfig, ConnectionError, HandshakeError, Identity, Listener,
+    ListenerConfig,
 };
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 const LIMIT: usize = 4;
+const ECHO: &[u8] = b"\x10\x82\xa3cmd\xa4echo\xa4args\x07";
+const THE_END: &[u8] = b"\x0c\x81\xa6_type_\xa3end";
 
 fn serve(network: &MemoryNetwork, unready_limit: usize) -> Listener {
     let config = ListenerConfig {
@@ -63,24 +68,129 @@ async fn silence_makes_room_for_who_has_something_to_say() {
     let network = MemoryNetwork::new();
     let listener = serve(&network, LIMIT);
     let mut silent = Vec::new();
-    for _ in 0..3 * LIMIT {
+    for _ in 0..2 * LIMIT {
         silent.push(dial(&network).await);
     }
     let begun = Instant::now();
-    let connection = connect(&network).await.unwrap();
-    assert_eq!(call(&connection, "echo", vec![1]).await.unwrap(), [1][..]);
-    // Behind two more crowds of silence: each is given its tenth of a second, and the hello time-out is two seconds.
+    let call = classic_call(&network).await;
+    assert!(call.await.unwrap().ends_with(THE_END));
+    // Behind another crowd of silence: each is given its second, and the hello time-out is two.
     assert!(
-        begun.elapsed() <= Duration::from_millis(301),
+        begun.elapsed() <= Duration::from_millis(2001),
         "{:?}",
         begun.elapsed()
     );
     let stats = listener.stats();
     assert!(stats.unready <= LIMIT, "{stats:?}");
-    assert!(stats.turned_away as usize >= 2 * LIMIT, "{stats:?}");
+    assert!(stats.turned_away as usize > LIMIT, "{stats:?}");
     let mut rest = Vec::new();
     silent.remove(0).read_to_end(&mut rest).await.unwrap();
     assert_eq!(rest, b"", "a peer whose dialect is not known is told nothing");
+}
+
+/// Connects, and then calls `echo` of the classic dialect: gives its whole answer.
+async fn classic_call(network: &MemoryNetwork) -> tokio::task::JoinHandle<Vec<u8>> {
+    let mut io = dial(network).await;
+    tokio::spawn(async move {
+        io.write_all(ECHO).await.unwrap();
+        let mut answer = Vec::new();
+        io.read_to_end(&mut answer).await.unwrap();
+        answer
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_connect_first_and_write_later_all_have_their_answer() {
+    let network = MemoryNetwork::new();
+    let listener = serve(&network, LIMIT);
+    // As a program does that opens all its connections before it writes to the first.
+    let mut connected = Vec::new();
+    for _ in 0..40 * LIMIT {
+        connected.push(dial(&network).await);
+    }
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let calls = connected.into_iter().map(|mut io| {
+        tokio::spawn(async move {
+            io.write_all(ECHO).await.unwrap();
+            let mut answer = Vec::new();
+            io.read_to_end(&mut answer).await.unwrap();
+            answer
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        assert!(call.await.unwrap().ends_with(THE_END));
+    }
+    assert_eq!(listener.stats().turned_away, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_header_that_keeps_coming_is_not_evicted_by_silence() {
+    let network = MemoryNetwork::new();
+    let listener = serve(&network, LIMIT);
+    let mut speaking = dial(&network).await;
+    let (first, rest) = ECHO.split_at(2);
+    speaking.write_all(first).await.unwrap();
+    let mut silent = Vec::new();
+    for byte in rest {
+        // Each time as many newcomers as there may be.
+        for _ in 0..LIMIT {
+            silent.push(dial(&network).await);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        speaking.write_all(&[*byte]).await.unwrap();
+    }
+    let mut answer = Vec::new();
+    speaking.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.ends_with(THE_END), "{answer:?}");
+    assert!(listener.stats().turned_away > 0);
+}
+
+/// Has no descriptors left until it is told otherwise.
+#[derive(Debug)]
+struct Exhausted {
+    acceptor: MemoryAcceptor,
+    room: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl Acceptor for Exhausted {
+    async fn accept(&self) -> io::Result<(BoxIo, String)> {
+        let taken = self
+            .room
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| room.checked_sub(1));
+        match taken {
+            // EMFILE.
+            Err(_) => Err(io::Error::from_raw_os_error(24)),
+            Ok(_) => self.acceptor.accept().await,
+        }
+    }
+
+    fn local_addr(&self) -> String {
+        self.acceptor.local_addr()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_descriptors_silence_makes_room_too() {
+    let network = MemoryNetwork::new();
+    let acceptor = Arc::new(Exhausted {
+        acceptor: network.bind("service:1").unwrap(),
+        room: AtomicUsize::new(1),
+    });
+    let handler = Arc::new(Handler(Arc::new(Service::default())));
+    let (identity, config) = (Identity::default(), ListenerConfig::default());
+    let listener = Listener::start(acceptor.clone(), identity, config, handler).unwrap();
+    let mut silent = dial(&network).await;
+    let begun = Instant::now();
+    let call = classic_call(&network).await;
+    let mut rest = Vec::new();
+    silent.read_to_end(&mut rest).await.unwrap();
+    let waited = begun.elapsed();
+    assert!(waited < Duration::from_millis(2000), "{waited:?}");
+    // What it held is free again.
+    acceptor.room.store(usize::MAX, Ordering::SeqCst);
+    assert!(call.await.unwrap().ends_with(THE_END));
+    assert_eq!(listener.stats().turned_away, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,4 +228,35 @@ async fn a_listener_that_waits_for_room_still_stops() {
     second.read_to_end(&mut rest).await.unwrap();
     assert_eq!(rest, b"");
     assert_eq!(listener.stats().accepted, 1, "the one that waited was not let in");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_connected_before_the_end_is_still_answered() {
+    let network = MemoryNetwork::new();
+    let listener = serve(&network, 1);
+    // One in, one that waits for room, and some that nobody has accepted.
+    let mut connected = Vec::new();
+    for _ in 0..5 {
+        connected.push(dial(&network).await);
+    }
+    tokio::task::yield_now().await;
+    listener.start_drain(Duration::from_secs(30));
+    listener.stop_accepting();
+    let ending = tokio::spawn({
+        let listener = listener.clone();
+        async move { listener.drained().await }
+    });
+    tokio::task::yield_now().await;
+    for mut io in connected {
+        io.write_all(ECHO).await.unwrap();
+        let mut answer = Vec::new();
+        io.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.ends_with(THE_END), "{answer:?}");
+    }
+    let report = ending.await.unwrap();
+    assert_eq!((report.finished, report.cut), (5, 0));
+    assert!(
+        network.connector().connect("service:1").await.is_err(),
+        "nobody listens"
+    );
 }

@@ -7,3 +7,4 @@ mod halves;
 mod hostile;
 mod pool;
 mod service;
+mod slow;

@@ -1,7 +1,8 @@
 //! One call, bytes by bytes, without a socket or a clock.
 
 use super::*;
-use crate::proto::SendError;
+use crate::proto::{FaultReply, SendError};
+use picom_codec::Code;
 use std::time::Duration;
 
 fn rules() -> Rules {
@@ -23,7 +24,7 @@ fn start() -> Instant {
 
 /// A server and what it was sent.
 fn server(bytes: &[u8]) -> Machine {
-    let mut machine = Machine::server("svc".into(), rules(), start() + rules().header_timeout, start());
+    let mut machine = Machine::server("svc".into(), rules(), start());
     machine.receive(&mut BytesMut::from(bytes), start());
     machine
 }
@@ -60,7 +61,7 @@ fn a_call_is_its_header_its_items_and_the_end() {
 fn input_that_is_cut_off_is_no_end() {
     // Within a payload, right behind its prefix, within the prefix.
     for part in [&b"\x05\xa4ab"[..], b"\x05", b"\x81"] {
-        let mut machine = Machine::server("svc".into(), rules(), start() + rules().header_timeout, start());
+        let mut machine = Machine::server("svc".into(), rules(), start());
         let mut bytes = BytesMut::from(&[CALL, part].concat()[..]);
         machine.receive(&mut bytes, start());
         machine.receive_end(bytes.len());
@@ -184,6 +185,29 @@ fn what_the_peer_could_not_read_is_refused_and_the_stream_goes_on() {
     let method = Method::new("add").unwrap();
     let refused = Machine::client("svc".into(), &method, &large, true, None, rules(), start());
     assert!(matches!(refused, Err(OpenError::TooLarge { .. })));
+    // With what is around them: `82 a3cmd a3add a4args` are fourteen bytes.
+    let fits = |len: usize| {
+        let args = value::encode(&"x".repeat(len - 5)).unwrap();
+        assert_eq!(args.len(), len);
+        match Machine::client("svc".into(), &method, &args, true, None, rules(), start()) {
+            Ok(mut client) => {
+                assert!(server(&client.take_output()).take_call().is_some());
+                true
+            }
+            Err(error) => {
+                assert!(matches!(
+                    error,
+                    OpenError::TooLarge {
+                        size: 0x10_0001,
+                        limit: 0x10_0000
+                    }
+                ));
+                false
+            }
+        }
+    };
+    assert!(fits((1 << 20) - 14));
+    assert!(!fits((1 << 20) - 13));
     assert!(machine.take_output().is_empty());
     machine.send(&value::encode(&1).unwrap()).unwrap();
     // Nil as the value of a handler is no value.
@@ -224,7 +248,7 @@ fn a_full_inbox_holds_the_peer_back_until_it_is_read() {
 #[test]
 fn times_are_kept() {
     let begin = start();
-    let mut machine = Machine::server("svc".into(), rules(), begin + rules().header_timeout, begin);
+    let mut machine = Machine::server("svc".into(), rules(), begin);
     assert_eq!(machine.next_timeout(false), Some(begin + Duration::from_secs(2)));
     machine.handle_timeout(false, begin + Duration::from_secs(2));
     assert_eq!(machine.socket(), Socket::Abort);
@@ -265,9 +289,8 @@ fn times_are_kept() {
 
 #[test]
 fn bad_bytes_end_that_call_and_nothing_else() {
-    let table: [&[u8]; 5] = [
+    let table: [&[u8]; 4] = [
         b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
-        b"\xff\xff\xff\xff\x7f",
         b"\x02\x81\xc1",
         b"\x05\x81\xa3cmd",
         b"\x06\xdf\xff\xff\xff\xff\x00",
@@ -287,6 +310,37 @@ fn bad_bytes_end_that_call_and_nothing_else() {
 }
 
 #[test]
+fn who_sends_what_is_not_taken_is_told_so_while_there_is_an_answer() {
+    let mut deep = b"\x50\x82\xa3cmd\xa3add\xa4args".to_vec();
+    deep.extend_from_slice(&[0x91; 66]);
+    deep.push(0xc0);
+    deep[0] = deep.len() as u8 - 1;
+    let headers: [(&[u8], &str); 4] = [
+        (&deep, "nested deeper"),
+        (b"\x10\x82\xa3cmd\xa3add\xa4args\x01\x02", "trailing bytes"),
+        (b"\x0f\x82\xa3cmd\xa3add\xa4args\x92", "are announced"),
+        (b"\xff\xff\xff\xff\x7f", "the limit is 1048576"),
+    ];
+    for (bytes, expected) in headers {
+        let mut machine = server(bytes);
+        assert_eq!(machine.socket(), Socket::Finishing, "{expected}");
+        assert!(machine.is_ready() && machine.take_call().is_none());
+        let said = String::from_utf8_lossy(&machine.take_output()).into_owned();
+        assert!(said.contains("[svc] ") && said.contains(expected), "{said}");
+    }
+    let too_long = [CALL, b"\x01\x07\xff\xff\xff\x7f"].concat();
+    let mut machine = server(&too_long);
+    let said = String::from_utf8_lossy(&machine.take_output()).into_owned();
+    assert!(said.contains("[svc] a payload of 268435455 bytes"), "{said}");
+    assert_eq!(machine.socket(), Socket::Finishing);
+    assert_eq!(machine.read().unwrap().unwrap().unwrap(), &b"\x07"[..]);
+    assert!(matches!(
+        machine.read(),
+        Some(Err(StreamError::ConnectionLost { .. }))
+    ));
+}
+
+#[test]
 fn an_early_end_stops_the_input() {
     let mut machine = client(value::nil(), false);
     let count = machine.take_output().len();
@@ -303,3 +357,5 @@ fn an_early_end_stops_the_input() {
     );
     assert_eq!(machine.read().unwrap().unwrap(), None);
 }
+
+mod times;
