@@ -2,7 +2,8 @@
 //! does what this says and tells what came of it. How it is taken back is in `ending.rs`.
 //!
 //! Sources: Consul's documentation of TTL checks and agent services, and observed behaviour: a registration keeps the
-//! status its check had, so every one is followed by a heartbeat at once; an agent that lost its state answers
+//! status its check had, so every one is followed by a heartbeat at once; one that replaces the checks takes maintenance
+//! away and leaves a passing status, so what drains is registered without; an agent that lost its state answers
 //! heartbeats with 404 or 500; a call that timed out may still be carried out later.
 
 use std::sync::Arc;
@@ -60,7 +61,7 @@ pub(crate) struct TtlCheck {
     renew: bool,
     /// The owner wants no new calls: the registration stands, in maintenance.
     draining: bool,
-    /// The agent has confirmed that since the last registration (which takes maintenance away).
+    /// The agent has confirmed that, and nothing since then may have taken maintenance away.
     maintained: bool,
     next_maintain: Instant,
     /// A heartbeat failed in a way that might mean "not registered": ask.
@@ -86,6 +87,8 @@ pub(crate) struct TtlCheck {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     Register(CheckStatus),
+    /// Registers what drains: its check begins as failing, and maintenance that was set before stays.
+    RegisterDrained,
     Beat(CheckStatus),
     Look,
     /// Out of service.
@@ -108,6 +111,13 @@ pub(crate) enum Step {
 
 /// What came of an action. `Seen` is of `Look` alone; the others have nothing to tell but success.
 pub(crate) type Outcome = Result<Seen, Arc<DiscoveryError>>;
+
+impl Action {
+    /// Whether it may leave a registration behind.
+    pub(crate) fn is_registration(self) -> bool {
+        matches!(self, Self::Register(_) | Self::RegisterDrained)
+    }
+}
 
 impl CheckTimes {
     pub(crate) fn new(ttl: Duration, call: Duration, settling: Duration) -> Self {
@@ -159,17 +169,18 @@ impl TtlCheck {
         } else {
             CheckStatus::Critical
         };
-        // A new check of a draining instance fails until it is in maintenance: nobody may see it pass in between.
-        let first = if self.draining {
-            CheckStatus::Critical
-        } else {
-            status
+        let out_of_service = self.draining && !self.maintained;
+        // Until it is in maintenance, the check of a draining instance fails: nobody may see it pass in between.
+        let (register, status) = match self.draining {
+            true if out_of_service => (Action::RegisterDrained, CheckStatus::Critical),
+            true => (Action::RegisterDrained, status),
+            false => (Action::Register(status), status),
         };
         if !self.registered {
             return match self.next_register > now {
                 true => Step::Sleep(self.next_register),
                 false => Step::Do {
-                    action: Action::Register(first),
+                    action: register,
                     within: self.times.call,
                 },
             };
@@ -180,7 +191,6 @@ impl TtlCheck {
                 within: self.times.beat,
             };
         }
-        let out_of_service = self.draining && !self.maintained;
         if out_of_service && now >= self.next_maintain {
             return Step::Do {
                 action: Action::Maintain,
@@ -201,7 +211,7 @@ impl TtlCheck {
             until = until.min(self.next_maintain);
         }
         for (due, action) in [
-            (self.renew.then_some(self.next_register), Action::Register(first)),
+            (self.renew.then_some(self.next_register), register),
             (Some(self.next_look), Action::Look),
         ] {
             match due {
@@ -222,7 +232,7 @@ impl TtlCheck {
     pub(crate) fn answered(&mut self, now: Instant, random: u64, action: Action, outcome: Outcome) {
         match (action, &mut self.ending) {
             // Also one under way when the end was wanted: what became of it decides what has to be undone.
-            (Action::Register(_), _) => self.registered(now, random, outcome),
+            (Action::Register(_) | Action::RegisterDrained, _) => self.registered(now, random, outcome),
             (Action::Deregister, Some(ending)) => ending.deregistered(now, random, outcome),
             (Action::Look, Some(ending)) => ending.looked(now, random, outcome),
             (Action::Look, None) => self.looked(now, random, outcome),
@@ -236,7 +246,7 @@ impl TtlCheck {
 
     /// An action was broken off; what became of it is unknown.
     pub(crate) fn abandoned(&mut self, now: Instant, action: Action) {
-        if matches!(action, Action::Register(_)) {
+        if action.is_registration() {
             self.may_exist = true;
             self.unsettled = Some(now);
         }
@@ -382,7 +392,11 @@ impl TtlCheck {
         }
         match outcome {
             Ok(Seen::Ours) => {}
-            Ok(Seen::Drifted) => self.renew(now),
+            Ok(Seen::Drifted) => {
+                // Who overwrote the registration may have taken maintenance away: that comes first.
+                (self.maintained, self.next_maintain) = (false, now);
+                self.renew(now);
+            }
             Err(error) => match &*error {
                 DiscoveryError::NotRegistered { .. } => {
                     self.error = Some(error.clone());
