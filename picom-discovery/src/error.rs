@@ -80,6 +80,16 @@ pub enum DiscoveryError {
         /// The reason.
         source: Cause,
     },
+    /// A name could not be looked up in DNS.
+    #[error("{agent} gave no answer for {name:?}; what was known of it is kept")]
+    LookUp {
+        /// Whom we asked.
+        agent: Arc<str>,
+        /// The name.
+        name: Arc<str>,
+        /// The reason.
+        source: Cause,
+    },
     /// It did not answer in time.
     #[error("{agent} {phase} within {after:?}; it may be stalled or wait for a leader")]
     Timeout {
