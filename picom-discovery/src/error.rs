@@ -11,6 +11,9 @@ use thiserror::Error;
 
 use crate::excerpt::Excerpt;
 
+/// Who limits or is overloaded is left alone for so long, whatever else it asks for.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+
 /// What discovery, asked for instances or to keep a registration, could not do.
 ///
 /// Every message names whom we asked (`agent`) and, where there is something to be done, what. None of these empties
@@ -36,13 +39,15 @@ pub enum DiscoveryError {
         /// Its words.
         text: Excerpt,
     },
-    /// The agent or its servers limit our rate (429, or 503 where only the leader could have answered).
-    #[error("{agent} limits the rate of {request}{}", RetryAfter(*.retry_after))]
+    /// The agent or its servers limit our rate (429, or a 503 that says so).
+    #[error("{agent} limits the rate of {request}: {text}{}", RetryAfter(*.retry_after))]
     RateLimited {
         /// Whom we asked.
         agent: Arc<str>,
         /// What for.
         request: &'static str,
+        /// Its words.
+        text: Excerpt,
         /// How long it asks us to wait, if it says so.
         retry_after: Option<Duration>,
     },
@@ -57,6 +62,8 @@ pub enum DiscoveryError {
         status: u16,
         /// Its words.
         text: Excerpt,
+        /// How long it asks us to wait, if it says so.
+        retry_after: Option<Duration>,
     },
     /// It will never do this: the request itself is wrong (400, 405, an unknown datacenter).
     #[error("{agent} refused {request} as wrong ({status}): {text}; correct the configuration")]
@@ -242,6 +249,18 @@ impl DiscoveryError {
         matches!(self, Self::BadRequest { .. })
     }
 
+    /// How long nothing should be asked after this, at least: what was asked for, and a second after 429 and 503.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        let (asked, overloaded) = match self {
+            Self::RateLimited { retry_after, .. } => (*retry_after, true),
+            Self::Unavailable {
+                retry_after, status, ..
+            } => (*retry_after, *status == 503),
+            _ => return None,
+        };
+        (overloaded || asked.is_some()).then(|| asked.unwrap_or_default().max(LEAST_PAUSE))
+    }
+
     /// Whether the agent has provably not carried the request out.
     pub(crate) fn is_unsent(&self) -> bool {
         match self {
@@ -324,6 +343,7 @@ mod tests {
             DiscoveryError::RateLimited {
                 agent: agent(),
                 request: "a watch",
+                text: text(),
                 retry_after: None,
             },
             DiscoveryError::Unavailable {
@@ -331,6 +351,7 @@ mod tests {
                 request: "a watch",
                 status: 500,
                 text: text(),
+                retry_after: None,
             },
             DiscoveryError::BadRequest {
                 agent: agent(),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::answer::Seen;
 use super::api::CheckStatus;
 use super::ending::Ending;
-use crate::backoff::{full_jitter, jittered};
+use crate::backoff::{after_pause, full_jitter, jittered};
 use crate::error::{DiscoveryError, EndError};
 use crate::lease::LeaseState;
 
@@ -26,6 +26,8 @@ const REGISTER_RETRY_CAP: Duration = Duration::from_secs(5);
 const REFUSED_RETRY: Duration = Duration::from_secs(30);
 /// The longest wait after a denied heartbeat.
 const DENIED_RETRY: Duration = Duration::from_secs(5);
+/// The longest wait before maintenance is asked for again: what an agent may ask for at most.
+const MAINTAIN_RETRY_CAP: Duration = Duration::from_secs(60);
 /// After this a registration whose answer never came is no longer expected to be carried out.
 const UNSETTLED_FOR: Duration = Duration::from_secs(60);
 
@@ -77,6 +79,8 @@ pub(crate) struct TtlCheck {
     new_until: Instant,
     next_look: Instant,
     beat_begun: Instant,
+    /// When the last one that was accepted began: the time to live runs from there.
+    accepted: Option<Instant>,
     /// What the heartbeat under way says.
     beat_status: CheckStatus,
     error: Option<Arc<DiscoveryError>>,
@@ -152,6 +156,7 @@ impl TtlCheck {
             new_until: now,
             next_look: now + LOOK_EVERY,
             beat_begun: now,
+            accepted: None,
             beat_status: CheckStatus::Passing,
             error: None,
             ending: None,
@@ -315,10 +320,7 @@ impl TtlCheck {
                         DiscoveryError::Denied { .. } => {
                             full_jitter(self.register_failures, DENIED_RETRY, REFUSED_RETRY, random)
                         }
-                        DiscoveryError::RateLimited { retry_after, .. } => {
-                            retry_after.unwrap_or(Duration::from_secs(1)) + patience
-                        }
-                        _ => patience,
+                        error => error.pause().unwrap_or_default() + patience,
                     };
                 // A renewal that fails leaves a registration that works.
                 if !self.registered {
@@ -332,6 +334,7 @@ impl TtlCheck {
         let error = match outcome {
             Ok(_) => {
                 self.confirmed = true;
+                self.accepted = Some(self.beat_begun);
                 self.register_failures = 0;
                 let pause = match self.beat_begun < self.new_until {
                     true => self.times.beat.min(NEW_BEAT),
@@ -353,9 +356,11 @@ impl TtlCheck {
             }
             Err(error) => error,
         };
-        self.next_beat = now + self.times.retry;
+        self.next_beat = now + self.until_retry(now, random, &error);
         match &*error {
             DiscoveryError::NotRegistered { .. } => self.forgotten(now, random),
+            // It has too much to do, which a question would not make less.
+            error if error.pause().is_some() => {}
             DiscoveryError::Denied { .. } => self.next_beat = now + self.times.beat.min(DENIED_RETRY),
             // It answered, and not what it should: perhaps another version's way to say that it does not know us.
             DiscoveryError::Unavailable { .. }
@@ -376,7 +381,11 @@ impl TtlCheck {
             + match &*error {
                 DiscoveryError::BadRequest { .. } => REFUSED_RETRY,
                 DiscoveryError::Denied { .. } => DENIED_RETRY,
-                _ => self.times.retry,
+                // Its check fails meanwhile, so there is nobody to hurry for.
+                error => match error.pause() {
+                    Some(pause) => after_pause(pause, MAINTAIN_RETRY_CAP, random),
+                    None => self.times.retry,
+                },
             };
         if matches!(*error, DiscoveryError::NotRegistered { .. }) {
             self.error = Some(error);
@@ -388,7 +397,11 @@ impl TtlCheck {
         let doubt = std::mem::take(&mut self.doubt);
         self.next_look = now + jittered(LOOK_EVERY, random);
         if doubt {
-            self.next_beat = now + self.times.retry;
+            self.next_beat = now
+                + match &outcome {
+                    Err(error) => self.until_retry(now, random, error),
+                    Ok(_) => self.times.retry,
+                };
         }
         match outcome {
             Ok(Seen::Ours) => {}
@@ -410,6 +423,21 @@ impl TtlCheck {
                 _ => {}
             },
         }
+    }
+
+    /// When to beat again after an error. A pause that was asked for is kept as far as the time to live allows: there is
+    /// another heartbeat in its last part.
+    fn until_retry(&self, now: Instant, random: u64, error: &DiscoveryError) -> Duration {
+        let Some(pause) = error.pause() else {
+            return self.times.retry;
+        };
+        let ttl = 3 * self.times.beat;
+        let left = self
+            .accepted
+            .and_then(|at| (at + ttl).checked_duration_since(now + self.times.retry))
+            .filter(|left| *left >= self.times.retry.max(self.times.beat / 4));
+        let cap = left.unwrap_or(self.times.beat).min(self.times.beat);
+        after_pause(pause, cap, random)
     }
 
     /// The agent does not know us: register, at once the first time.

@@ -67,6 +67,27 @@ pub(super) fn unavailable() -> Arc<DiscoveryError> {
         request: "r",
         status: 500,
         text,
+        retry_after: None,
+    })
+}
+
+/// Asks for a pause of so many seconds.
+fn limited(seconds: Option<u64>) -> Arc<DiscoveryError> {
+    Arc::new(DiscoveryError::RateLimited {
+        agent: "a".into(),
+        request: "r",
+        text: Excerpt::new("x"),
+        retry_after: seconds.map(secs),
+    })
+}
+
+fn overloaded() -> Arc<DiscoveryError> {
+    Arc::new(DiscoveryError::Unavailable {
+        agent: "a".into(),
+        request: "r",
+        status: 503,
+        text: Excerpt::new("x"),
+        retry_after: None,
     })
 }
 
@@ -225,20 +246,16 @@ fn a_heartbeat_that_is_never_answered_is_followed_by_the_next_within_half_the_tt
 #[test]
 fn what_a_heartbeat_answers_decides_what_comes_next() {
     type Row = (Arc<DiscoveryError>, Action, Duration);
-    let limited = Arc::new(DiscoveryError::RateLimited {
-        agent: "a".into(),
-        request: "r",
-        retry_after: None,
-    });
     let broken = Arc::new(DiscoveryError::Protocol {
         agent: "a".into(),
         request: "r",
         fault: ProtocolFault::Status(301),
     });
-    let table: [Row; 8] = [
+    let table: [Row; 9] = [
         (timed_out(), PASS, secs(1)),
         (refused(), PASS, secs(1)),
-        (limited, PASS, secs(1)),
+        (limited(None), PASS, millis(1100)),
+        (overloaded(), PASS, millis(1100)),
         (denied(), PASS, secs(5)),
         (forgotten(), REGISTER, secs(0)),
         (unavailable(), Action::Look, secs(0)),
@@ -254,6 +271,69 @@ fn what_a_heartbeat_answers_decides_what_comes_next() {
         );
         play.expect(then, after, Ok(Seen::Ours));
     }
+}
+
+#[test]
+fn a_pause_that_is_asked_for_is_kept_as_far_as_the_time_to_live_allows() {
+    for (random, second) in [(0, 5000), (MIDDLE, 5500), (u64::MAX, 6000)] {
+        let mut play = Play::passing();
+        play.expect(PASS, BEAT, Ok(Seen::Ours));
+        let (action, ..) = play.next();
+        play.check
+            .answered(play.now, random, action, Err(limited(Some(5))));
+        let slept = play.next().1.as_millis();
+        assert!(slept.abs_diff(second) <= 1, "{random}: {slept}");
+    }
+    for ttl in [1000, 3000, 30_000, 100_000].map(millis) {
+        for random in [0, MIDDLE, u64::MAX] {
+            let mut play = Play::with_ttl(ttl);
+            play.expect(REGISTER, secs(0), Ok(Seen::Ours));
+            play.expect(PASS, secs(0), Ok(Seen::Ours));
+            let accepted = play.now;
+            let mut beats = 0;
+            loop {
+                let (action, ..) = play.next();
+                if play.now >= accepted + ttl {
+                    break;
+                }
+                beats += u32::from(action == PASS);
+                let outcome = match action {
+                    PASS => Err(limited(Some(60))),
+                    _ => Ok(Seen::Ours),
+                };
+                play.check.answered(play.now, random, action, outcome);
+            }
+            assert!((2..=4).contains(&beats), "{ttl:?}, {random}: {beats}");
+        }
+    }
+}
+
+#[test]
+fn maintenance_waits_for_the_pause_that_is_asked_for() {
+    let mut play = Play::passing();
+    play.check.drain();
+    play.expect(Action::Maintain, secs(0), Err(limited(Some(5))));
+    play.expect(Action::Maintain, millis(5500), Err(overloaded()));
+    play.expect(Action::Maintain, millis(1100), Ok(Seen::Ours));
+}
+
+#[test]
+fn the_end_waits_for_the_pause_that_is_asked_for_and_tries_once_more_in_its_bound() {
+    let mut play = Play::passing();
+    play.end(10);
+    play.expect(Action::Deregister, secs(0), Err(limited(None)));
+    play.expect(Action::Deregister, millis(1100), Err(limited(Some(2))));
+    // Asked to wait for longer than the owner does: once more before that.
+    play.expect(Action::Deregister, millis(2200), Err(limited(Some(60))));
+    play.expect(Action::Deregister, millis(5700), Err(limited(Some(20))));
+    let step = play.check.step(play.now, true);
+    let Step::Sleep(until) = step else {
+        panic!("{step:?}");
+    };
+    play.now = until;
+    assert!(matches!(play.report(), Err(EndError::Failed { .. })));
+    play.expect(Action::Deregister, millis(21_000), Ok(Seen::Ours));
+    play.finish();
 }
 
 #[test]
