@@ -87,6 +87,16 @@ pub enum DiscoveryError {
         /// The reason.
         source: Cause,
     },
+    /// TLS to it came to nothing, because one side does not believe the other or does not speak it.
+    #[error("{agent} {fault}")]
+    Tls {
+        /// Whom we asked.
+        agent: Arc<str>,
+        /// What is wrong.
+        fault: TlsFault,
+        /// Its words.
+        source: Cause,
+    },
     /// A name could not be looked up in DNS.
     #[error("{agent} gave no answer for {name:?}; what was known of it is kept")]
     LookUp {
@@ -152,6 +162,25 @@ pub enum Phase {
     Exchange,
     /// Reading the rest of an answer that had begun.
     Body,
+}
+
+/// Who is wrong about TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TlsFault {
+    /// The agent's certificate is not believed.
+    #[error(
+        "showed a certificate that is not believed; check CONSUL_CACERT, CONSUL_CAPATH and CONSUL_TLS_SERVER_NAME"
+    )]
+    Theirs,
+    /// It wants a certificate of ours, or another one.
+    #[error(
+        "wants a client certificate, or another than ours; check CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY"
+    )]
+    Ours,
+    /// It speaks something else.
+    #[error("does not speak TLS at this port; check CONSUL_HTTP_ADDR and CONSUL_HTTP_SSL")]
+    NotSpoken,
 }
 
 /// How an answer breaks the rules.
@@ -265,7 +294,9 @@ impl DiscoveryError {
     pub(crate) fn is_unsent(&self) -> bool {
         match self {
             Self::Transport { phase, .. } | Self::Timeout { phase, .. } => *phase == Phase::Dial,
-            Self::Denied { .. } | Self::RateLimited { .. } | Self::BadRequest { .. } => true,
+            Self::Tls { .. } | Self::Denied { .. } | Self::RateLimited { .. } | Self::BadRequest { .. } => {
+                true
+            }
             _ => false,
         }
     }

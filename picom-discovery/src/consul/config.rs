@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -217,6 +218,21 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// Of an address, without what may be a password in it.
+    fn address(text: &str, reason: &'static str) -> Self {
+        let address = match text.rsplit_once('@') {
+            None => text.to_owned(),
+            Some((before, host)) => {
+                let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+                let slashes = if scheme.is_empty() { "" } else { "://" };
+                format!("{scheme}{slashes}<hidden>@{host}")
+            }
+        };
+        Self::Address { address, reason }
+    }
+}
+
 impl Default for ConsulConfig {
     fn default() -> Self {
         Self::new("127.0.0.1", 8500)
@@ -260,10 +276,15 @@ impl ConsulConfig {
     /// # Errors
     /// The address cannot be read.
     pub fn at(address: &str) -> Result<Self, ConfigError> {
+        Self::at_with(address, false)
+    }
+
+    /// The same, with TLS also where the scheme does not say so: that changes the port of an address without one.
+    pub(crate) fn at_with(address: &str, tls: bool) -> Result<Self, ConfigError> {
         let mut config = Self::default();
         (config.address, config.tls.enabled) = match address.strip_prefix("https://") {
             Some(rest) => (AgentAddress::over_tcp(address, rest, 443)?, true),
-            None => (address.parse()?, false),
+            None => (AgentAddress::read(address, if tls { 443 } else { 80 })?, tls),
         };
         Ok(config)
     }
@@ -299,7 +320,7 @@ impl ConsulConfig {
                     0 => authority(host, *port),
                     _ => host.clone(),
                 };
-                return Err(ConfigError::Address { address, reason });
+                return Err(ConfigError::address(&address, reason));
             }
         }
         Ok(())
@@ -355,10 +376,14 @@ impl FromStr for AgentAddress {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let fault = |reason| ConfigError::Address {
-            address: text.to_owned(),
-            reason,
-        };
+        Self::read(text, 80)
+    }
+}
+
+impl AgentAddress {
+    /// Reads all but TLS; without a port it is `usual`.
+    fn read(text: &str, usual: u16) -> Result<Self, ConfigError> {
+        let fault = |reason| ConfigError::address(text, reason);
         let rest = match text.split_once("://") {
             None => text,
             Some(("http", rest)) => rest,
@@ -369,22 +394,22 @@ impl FromStr for AgentAddress {
             Some(("unix", _)) => return Err(fault("a unix socket is written unix:///path, on unix")),
             Some(_) => return Err(fault("the scheme is http, https or unix")),
         };
-        Self::over_tcp(text, rest, 80)
+        Self::over_tcp(text, rest, usual)
     }
-}
 
-impl AgentAddress {
     /// Reads what comes behind the scheme of `text`. Without a port it is `usual`: that of the scheme, as with the
     /// official client, whose own default of 8500 is for no address at all.
     fn over_tcp(text: &str, rest: &str, usual: u16) -> Result<Self, ConfigError> {
-        let fault = |reason| ConfigError::Address {
-            address: text.to_owned(),
-            reason,
-        };
+        let fault = |reason| ConfigError::address(text, reason);
         let (place, path) = match rest.find('/') {
             Some(at) => rest.split_at(at),
             None => (rest, ""),
         };
+        if place.contains('@') {
+            return Err(fault(
+                "user and password do not belong there, set CONSUL_HTTP_AUTH (or basic_auth)",
+            ));
+        }
         let prefix = path.trim_end_matches('/');
         if !prefix
             .bytes()
@@ -412,15 +437,15 @@ impl AgentAddress {
                     return Err(fault("an IPv6 address is written in brackets"));
                 }
                 Some((host, port)) => (
-                    // As with the official client, whose dialer takes these for the host it runs on.
-                    if matches!(host, "" | "0.0.0.0") {
-                        LOCAL
-                    } else {
-                        host
-                    },
+                    if host.is_empty() { LOCAL } else { host },
                     parse_port(port).ok_or_else(|| fault("its port is not a number from 1 to 65535"))?,
                 ),
             },
+        };
+        // As with the official client, whose dialer takes these for the host it runs on.
+        let host = match host.parse::<IpAddr>() {
+            Ok(address) if address.is_unspecified() => LOCAL,
+            _ => host,
         };
         if let Some(reason) = host_fault(host) {
             return Err(fault(reason));
@@ -465,6 +490,9 @@ mod tests {
             ("http://:18500", tcp("127.0.0.1", 18500, "")),
             ("0.0.0.0:8500", tcp("127.0.0.1", 8500, "")),
             ("http://[::1]/", tcp("::1", 80, "")),
+            ("http://0.0.0.0", tcp("127.0.0.1", 80, "")),
+            ("[::]:8500", tcp("127.0.0.1", 8500, "")),
+            ("http://[::]", tcp("127.0.0.1", 80, "")),
             ("http://gate:80/consul/", tcp("gate", 80, "/consul")),
             (
                 "unix:///run/consul.sock",
@@ -500,6 +528,25 @@ mod tests {
             let error = text.parse::<AgentAddress>().unwrap_err().to_string();
             assert!(error.contains(&format!("{text:?}")), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_not_shown_and_has_another_place() {
+        for text in [
+            "http://user:s3cret@host:8500",
+            "https://user:s3cret@host",
+            "u:s3cret@h:1",
+        ] {
+            let error = ConsulConfig::at(text).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains("s3cret"), "{shown}");
+            assert!(
+                shown.contains("CONSUL_HTTP_AUTH") && shown.contains("@h"),
+                "{shown}"
+            );
+        }
+        let error = ConsulConfig::new("u:s3cret@h", 1).check().unwrap_err();
+        assert!(!format!("{error:?}").contains("s3cret"), "{error}");
     }
 
     #[test]

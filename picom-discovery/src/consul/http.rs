@@ -161,16 +161,15 @@ impl Http {
             })
         };
         match timeout_at(deadline, opening).await {
-            Ok(opened) => opened.map_err(|source: Cause| DiscoveryError::Transport {
-                agent: self.agent.clone(),
+            Ok(opened) => opened.map_err(|source: Cause| {
                 // Taken and then reset: somebody is there, and has too many connections already.
-                phase: match source.downcast_ref::<io::Error>().map(io::Error::kind) {
+                let phase = match source.downcast_ref::<io::Error>().map(io::Error::kind) {
                     Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted) => {
                         Phase::Exchange
                     }
                     _ => Phase::Dial,
-                },
-                source,
+                };
+                self.transport(phase, source)
             }),
             Err(_) => Err(DiscoveryError::Timeout {
                 agent: self.agent.clone(),
@@ -257,11 +256,17 @@ impl Http {
     }
 
     fn broken(&self, phase: Phase, error: hyper::Error) -> DiscoveryError {
-        DiscoveryError::Transport {
-            agent: self.agent.clone(),
-            phase,
-            source: Arc::new(error),
+        self.transport(phase, Arc::new(error))
+    }
+
+    /// An error of a connection; those of TLS come while it is made, or with the first answer.
+    fn transport(&self, phase: Phase, source: Cause) -> DiscoveryError {
+        let agent = self.agent.clone();
+        #[cfg(feature = "tls")]
+        if let Some(fault) = super::tls::fault(&*source) {
+            return DiscoveryError::Tls { agent, fault, source };
         }
+        DiscoveryError::Transport { agent, phase, source }
     }
 }
 

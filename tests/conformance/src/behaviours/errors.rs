@@ -170,10 +170,11 @@ pub async fn tls_and_unix_sockets_reach_the_agent(consul: &RealConsul) {
     tls.tls.ca_file = Some(ways.file("consul-agent-ca.pem"));
     let without = Consul::new(tls.clone()).unwrap();
     let mut watch = without.watch(&service());
-    until(&mut watch, 5 * SECOND, |now| {
-        matches!(now.freshness, Freshness::Pending { error: Some(_) })
-    })
-    .await;
+    let names = |now: &Snapshot, setting: &str| match &now.freshness {
+        Freshness::Pending { error: Some(error) } => error.to_string().contains(setting),
+        _ => false,
+    };
+    until(&mut watch, 5 * SECOND, |now| names(now, "CONSUL_CLIENT_CERT")).await;
     tls.tls.client_cert = Some(ways.file("dc1-client-consul-0.pem"));
     tls.tls.client_key = Some(ways.file("dc1-client-consul-0-key.pem"));
     let mut named = tls.clone();
@@ -181,10 +182,7 @@ pub async fn tls_and_unix_sockets_reach_the_agent(consul: &RealConsul) {
     let mut misnamed = tls.clone();
     misnamed.tls.server_name = Some("other.example".to_owned());
     let mut watch = Consul::new(misnamed.clone()).unwrap().watch(&service());
-    until(&mut watch, 5 * SECOND, |now| {
-        matches!(now.freshness, Freshness::Pending { error: Some(_) })
-    })
-    .await;
+    until(&mut watch, 5 * SECOND, |now| names(now, "CONSUL_TLS_SERVER_NAME")).await;
     misnamed.tls.verify = false;
     let socket = ConsulConfig::at(&format!("unix://{}", ways.file("http.sock").display())).unwrap();
     for (port, config) in (9000..).zip([tls, named, misnamed, socket]) {
