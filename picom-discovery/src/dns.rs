@@ -45,7 +45,7 @@ const ATTEMPTS: usize = 1;
 /// - Every instance passes; a name that does not exist, or a service that is not listed, has none.
 /// - Names are taken as absolute: no search list is tried, with or without a final dot.
 /// - The targets of an SRV name are looked up by the same name servers. Each address of a target is an instance, and they
-///   share the target's weight, of which each has 1 at least.
+///   share the target's weight, of which each has 1 at least: a weight of 0 counts as 1.
 /// - A name is asked for again after the least time to live of all records on the way, aliases included; not sooner than
 ///   after a second and not later than after five minutes.
 /// - An error changes nothing but the freshness: what the failing part of a look-up (a family of addresses, a target) has
