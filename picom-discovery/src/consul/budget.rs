@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::config::AgentAddress;
+use super::address::AgentAddress;
 use super::pool::Share;
 use crate::instance::authority;
 

@@ -460,6 +460,10 @@ impl TtlCheck {
 }
 
 #[cfg(test)]
+mod draining;
+#[cfg(test)]
 mod model;
+#[cfg(test)]
+mod pausing;
 #[cfg(test)]
 mod tests;

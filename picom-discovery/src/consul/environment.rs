@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use base64::Engine as _;
 
-use super::config::{AgentAddress, ConfigError, ConsulConfig};
+use super::address::AgentAddress;
+use super::config::{ConfigError, ConsulConfig};
 use super::token::{Secret, Token};
 
 impl ConsulConfig {

@@ -5,6 +5,7 @@
 //! runtime of who watches, and `registrar`, on the heartbeat [`Lane`]. `api`, `answer` and `entry` are Consul's words,
 //! `http` and `dial` how they travel.
 
+mod address;
 mod answer;
 mod api;
 mod budget;
@@ -51,7 +52,8 @@ use crate::name::ServiceName;
 use crate::registration::Registration;
 use crate::watch::{Publisher, Watch};
 
-pub use self::config::{AgentAddress, ConfigError, Consistency, ConsulConfig, Reach, TlsSettings};
+pub use self::address::AgentAddress;
+pub use self::config::{ConfigError, Consistency, ConsulConfig, Reach, TlsSettings};
 pub use self::dial::{ByteStream, Dial};
 pub use self::token::{Secret, SecretError, Token};
 

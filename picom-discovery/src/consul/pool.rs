@@ -9,8 +9,9 @@ use hyper::header::HeaderValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use super::address::AgentAddress;
 use super::api::Request;
-use super::config::{AgentAddress, ConsulConfig, TlsSettings};
+use super::config::{ConsulConfig, TlsSettings};
 use super::http::{Answer, Connection, Http, Patience};
 use crate::error::{DiscoveryError, Phase};
 use crate::lane::Lane;

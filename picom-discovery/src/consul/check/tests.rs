@@ -4,14 +4,14 @@ use super::*;
 use crate::error::{Cause, Phase, ProtocolFault};
 use crate::excerpt::Excerpt;
 
-const TTL: Duration = Duration::from_secs(30);
-const BEAT: Duration = Duration::from_secs(10);
-const PASS: Action = Action::Beat(CheckStatus::Passing);
-const REGISTER: Action = Action::Register(CheckStatus::Passing);
+pub(super) const TTL: Duration = Duration::from_secs(30);
+pub(super) const BEAT: Duration = Duration::from_secs(10);
+pub(super) const PASS: Action = Action::Beat(CheckStatus::Passing);
+pub(super) const REGISTER: Action = Action::Register(CheckStatus::Passing);
 /// Half of the span of numbers: jitter of exactly nothing.
-const MIDDLE: u64 = u64::MAX / 2 + 1;
+pub(super) const MIDDLE: u64 = u64::MAX / 2 + 1;
 
-fn secs(number: u64) -> Duration {
+pub(super) fn secs(number: u64) -> Duration {
     Duration::from_secs(number)
 }
 
@@ -43,7 +43,7 @@ pub(super) fn forgotten() -> Arc<DiscoveryError> {
     })
 }
 
-fn denied() -> Arc<DiscoveryError> {
+pub(super) fn denied() -> Arc<DiscoveryError> {
     Arc::new(DiscoveryError::Denied {
         agent: "a".into(),
         request: "r",
@@ -72,7 +72,7 @@ pub(super) fn unavailable() -> Arc<DiscoveryError> {
 }
 
 /// Asks for a pause of so many seconds.
-fn limited(seconds: Option<u64>) -> Arc<DiscoveryError> {
+pub(super) fn limited(seconds: Option<u64>) -> Arc<DiscoveryError> {
     Arc::new(DiscoveryError::RateLimited {
         agent: "a".into(),
         request: "r",
@@ -81,7 +81,7 @@ fn limited(seconds: Option<u64>) -> Arc<DiscoveryError> {
     })
 }
 
-fn overloaded() -> Arc<DiscoveryError> {
+pub(super) fn overloaded() -> Arc<DiscoveryError> {
     Arc::new(DiscoveryError::Unavailable {
         agent: "a".into(),
         request: "r",
@@ -104,7 +104,7 @@ impl Play {
         Self::with_ttl(TTL)
     }
 
-    fn with_ttl(ttl: Duration) -> Self {
+    pub(super) fn with_ttl(ttl: Duration) -> Self {
         Self::with_times(CheckTimes::new(ttl, secs(15), Duration::ZERO))
     }
 
@@ -120,7 +120,7 @@ impl Play {
     }
 
     /// Registered and beaten once.
-    fn passing() -> Self {
+    pub(super) fn passing() -> Self {
         let mut play = Self::new();
         play.expect(REGISTER, secs(0), Ok(Seen::Ours));
         play.expect(PASS, secs(0), Ok(Seen::Ours));
@@ -129,7 +129,7 @@ impl Play {
     }
 
     /// The next action and how long was slept before it.
-    fn next(&mut self) -> (Action, Duration, Duration) {
+    pub(super) fn next(&mut self) -> (Action, Duration, Duration) {
         let from = self.now;
         for _ in 0..100 {
             match self.check.step(self.now, self.alive) {
@@ -148,21 +148,21 @@ impl Play {
     }
 
     /// The next action must be this, after this time; it is answered at once.
-    fn expect(&mut self, action: Action, after: Duration, outcome: Outcome) -> Duration {
+    pub(super) fn expect(&mut self, action: Action, after: Duration, outcome: Outcome) -> Duration {
         let (actual, slept, within) = self.next();
         assert_eq!((actual, slept.as_millis()), (action, after.as_millis()));
         self.check.answered(self.now, MIDDLE, action, outcome);
         within
     }
 
-    fn report(&mut self) -> Result<(), EndError> {
+    pub(super) fn report(&mut self) -> Result<(), EndError> {
         match self.check.step(self.now, self.alive) {
             Step::Report(result) => result,
             other => panic!("{other:?}"),
         }
     }
 
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         let step = self.check.step(self.now, self.alive);
         assert!(matches!(step, Step::Finished), "{step:?}");
     }
@@ -271,69 +271,6 @@ fn what_a_heartbeat_answers_decides_what_comes_next() {
         );
         play.expect(then, after, Ok(Seen::Ours));
     }
-}
-
-#[test]
-fn a_pause_that_is_asked_for_is_kept_as_far_as_the_time_to_live_allows() {
-    for (random, second) in [(0, 5000), (MIDDLE, 5500), (u64::MAX, 6000)] {
-        let mut play = Play::passing();
-        play.expect(PASS, BEAT, Ok(Seen::Ours));
-        let (action, ..) = play.next();
-        play.check
-            .answered(play.now, random, action, Err(limited(Some(5))));
-        let slept = play.next().1.as_millis();
-        assert!(slept.abs_diff(second) <= 1, "{random}: {slept}");
-    }
-    for ttl in [1000, 3000, 30_000, 100_000].map(millis) {
-        for random in [0, MIDDLE, u64::MAX] {
-            let mut play = Play::with_ttl(ttl);
-            play.expect(REGISTER, secs(0), Ok(Seen::Ours));
-            play.expect(PASS, secs(0), Ok(Seen::Ours));
-            let accepted = play.now;
-            let mut beats = 0;
-            loop {
-                let (action, ..) = play.next();
-                if play.now >= accepted + ttl {
-                    break;
-                }
-                beats += u32::from(action == PASS);
-                let outcome = match action {
-                    PASS => Err(limited(Some(60))),
-                    _ => Ok(Seen::Ours),
-                };
-                play.check.answered(play.now, random, action, outcome);
-            }
-            assert!((2..=4).contains(&beats), "{ttl:?}, {random}: {beats}");
-        }
-    }
-}
-
-#[test]
-fn maintenance_waits_for_the_pause_that_is_asked_for() {
-    let mut play = Play::passing();
-    play.check.drain();
-    play.expect(Action::Maintain, secs(0), Err(limited(Some(5))));
-    play.expect(Action::Maintain, millis(5500), Err(overloaded()));
-    play.expect(Action::Maintain, millis(1100), Ok(Seen::Ours));
-}
-
-#[test]
-fn the_end_waits_for_the_pause_that_is_asked_for_and_tries_once_more_in_its_bound() {
-    let mut play = Play::passing();
-    play.end(10);
-    play.expect(Action::Deregister, secs(0), Err(limited(None)));
-    play.expect(Action::Deregister, millis(1100), Err(limited(Some(2))));
-    // Asked to wait for longer than the owner does: once more before that.
-    play.expect(Action::Deregister, millis(2200), Err(limited(Some(60))));
-    play.expect(Action::Deregister, millis(5700), Err(limited(Some(20))));
-    let step = play.check.step(play.now, true);
-    let Step::Sleep(until) = step else {
-        panic!("{step:?}");
-    };
-    play.now = until;
-    assert!(matches!(play.report(), Err(EndError::Failed { .. })));
-    play.expect(Action::Deregister, millis(21_000), Ok(Seen::Ours));
-    play.finish();
 }
 
 #[test]
@@ -491,63 +428,6 @@ fn who_says_that_it_does_not_serve_fails_its_check_and_is_asked_every_second() {
     play.expect(Action::Register(CheckStatus::Critical), secs(0), Ok(Seen::Ours));
     play.expect(fail, secs(0), Ok(Seen::Ours));
     assert!(play.check.is_confirmed());
-}
-
-#[test]
-fn a_draining_instance_is_put_out_of_service_and_so_again_after_a_registration() {
-    let mut play = Play::passing();
-    play.check.drain();
-    play.expect(Action::Maintain, secs(0), Err(timed_out()));
-    assert!(!play.check.is_drained());
-    play.expect(Action::Maintain, secs(1), Ok(Seen::Ours));
-    assert!(play.check.is_drained());
-    // Forgotten: it fails until it is out of service again, and only then passes.
-    let (action, ..) = play.next();
-    assert_eq!(action, PASS);
-    play.check.answered(play.now, 0, action, Err(forgotten()));
-    play.expect(Action::RegisterDrained, secs(0), Ok(Seen::Ours));
-    assert!(!play.check.is_drained());
-    play.expect(Action::Maintain, secs(0), Ok(Seen::Ours));
-    play.expect(PASS, secs(0), Ok(Seen::Ours));
-    assert!(play.check.is_drained());
-}
-
-#[test]
-fn what_drains_is_renewed_without_losing_maintenance() {
-    let mut play = Play::passing();
-    play.check.drain();
-    play.expect(Action::Maintain, secs(0), Ok(Seen::Ours));
-    play.check.renew(play.now);
-    play.expect(Action::RegisterDrained, secs(0), Ok(Seen::Ours));
-    play.expect(Action::Maintain, secs(0), Ok(Seen::Ours));
-    play.expect(PASS, secs(0), Ok(Seen::Ours));
-    // Overwritten by somebody, who may have taken maintenance away: it is set before anything else.
-    while play.next().0 != Action::Look {
-        play.check.answered(play.now, MIDDLE, PASS, Ok(Seen::Ours));
-    }
-    play.check
-        .answered(play.now, MIDDLE, Action::Look, Ok(Seen::Drifted));
-    play.expect(Action::Maintain, secs(0), Ok(Seen::Ours));
-    play.expect(Action::RegisterDrained, secs(0), Ok(Seen::Ours));
-    play.expect(Action::Maintain, secs(0), Ok(Seen::Ours));
-    assert!(play.check.is_drained());
-}
-
-#[test]
-fn what_drains_fails_its_check_until_it_is_in_maintenance() {
-    let mut play = Play::passing();
-    play.check.drain();
-    let fail = Action::Beat(CheckStatus::Critical);
-    for _ in 0..3 {
-        play.expect(Action::Maintain, secs(0), Err(denied()));
-        while let (action @ Action::Beat(_), ..) = play.next() {
-            assert_eq!(action, fail);
-            play.check.answered(play.now, MIDDLE, action, Ok(Seen::Ours));
-        }
-    }
-    play.expect(Action::Maintain, secs(0), Ok(Seen::Ours));
-    let (action, ..) = play.next();
-    assert_eq!(action, PASS);
 }
 
 #[test]
