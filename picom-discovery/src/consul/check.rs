@@ -174,10 +174,17 @@ impl TtlCheck {
         } else {
             CheckStatus::Critical
         };
+        if self.draining && self.unsettled.is_some_and(|at| now >= at + UNSETTLED_FOR) {
+            // Whatever has come late has come, and may have taken maintenance away.
+            (self.unsettled, self.maintained, self.next_maintain) = (None, false, now);
+        }
         let out_of_service = self.draining && !self.maintained;
-        // Until it is in maintenance, the check of a draining instance fails: nobody may see it pass in between.
+        // Until it is in maintenance, the check of a draining instance fails: nobody may see it pass in between. Nor while
+        // a registration is out that would leave a passing check without maintenance.
         let (register, status) = match self.draining {
-            true if out_of_service => (Action::RegisterDrained, CheckStatus::Critical),
+            true if out_of_service || self.unsettled.is_some() => {
+                (Action::RegisterDrained, CheckStatus::Critical)
+            }
             true => (Action::RegisterDrained, status),
             false => (Action::Register(status), status),
         };

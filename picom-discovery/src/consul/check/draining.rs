@@ -44,6 +44,29 @@ fn what_drains_is_renewed_without_losing_maintenance() {
 }
 
 #[test]
+fn what_drains_fails_its_check_while_a_registration_may_come_late() {
+    let mut play = Play::passing();
+    play.check.renew(play.now);
+    play.expect(REGISTER, secs(0), Err(timed_out()));
+    play.check.drain();
+    let drained = play.now;
+    play.expect(Action::Maintain, secs(0), Ok(Seen::Ours));
+    assert!(play.check.is_drained());
+    // It would keep the status it finds: a failing one until it can no longer come, and then maintenance anew.
+    let mut anew = false;
+    loop {
+        let (action, ..) = play.next();
+        let since = play.now - drained;
+        play.check.answered(play.now, MIDDLE, action, Ok(Seen::Ours));
+        match action {
+            PASS => break assert!(anew && since >= secs(60), "{since:?}"),
+            Action::Maintain => anew = since >= secs(60),
+            _ => assert!(since < secs(120), "{action:?} for ever"),
+        }
+    }
+}
+
+#[test]
 fn what_drains_fails_its_check_until_it_is_in_maintenance() {
     let mut play = Play::passing();
     play.check.drain();
