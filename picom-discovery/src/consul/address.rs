@@ -13,7 +13,7 @@ use crate::registration::host_fault;
 /// `unix:///path`; what may also be `https://` is read by [`ConsulConfig::at`](super::ConsulConfig::at).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentAddress {
-    /// HTTP over TCP, or over TLS over TCP (see [`TlsSettings::enabled`]).
+    /// HTTP over TCP, or over TLS over TCP (see [`TlsSettings::enabled`](super::TlsSettings::enabled)).
     Tcp {
         /// Host name or IP address, without brackets.
         host: String,
