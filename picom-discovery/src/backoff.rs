@@ -11,6 +11,16 @@ pub(crate) fn full_jitter(failures: u32, base: Duration, cap: Duration, random: 
     most.mul_f64(fraction(random)).max(base / 2).min(cap)
 }
 
+/// The wait after somebody asked for a pause: that and up to a fifth more, so that not all come back at one moment; at
+/// most `cap`, and then up to a fifth less.
+pub(crate) fn after_pause(pause: Duration, cap: Duration, random: u64) -> Duration {
+    let spread = 0.2 * fraction(random);
+    match pause < cap {
+        true => pause.mul_f64(1.0 + spread).min(cap),
+        false => cap.mul_f64(1.0 - spread),
+    }
+}
+
 /// `span` ± 10 %: what is done regularly by many should not be done by all at once.
 pub(crate) fn jittered(span: Duration, random: u64) -> Duration {
     span.mul_f64(0.9 + 0.2 * fraction(random))

@@ -1,5 +1,7 @@
 //! Discovery from DNS: the addresses of a host with one port, or the targets of an SRV name, asked for again when their
-//! time to live has passed.
+//! time to live has passed. How a name is looked up is in `look.rs`.
+
+mod look;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -8,17 +10,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError as Answered, NetError};
-use hickory_resolver::proto::rr::{RData, RecordType};
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
+use self::look::{Found, Known, Question};
 use crate::backoff::full_jitter;
 use crate::discovery::{Discovery, OnUnavailable};
-use crate::error::{Cause, DiscoveryError, Phase, RegisterError};
-use crate::instance::Instance;
+use crate::error::{Cause, DiscoveryError, RegisterError, chain};
 use crate::lease::Lease;
 use crate::name::ServiceName;
 use crate::registration::{Registration, host_fault};
@@ -32,17 +35,23 @@ const LATEST: Duration = Duration::from_secs(300);
 /// First and longest wait after an error.
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_CAP: Duration = Duration::from_secs(30);
-/// After an answer that there is nobody, where it does not say how long that holds: who waits for the first instance
-/// should find it soon, and a question every few seconds is nothing to a name server.
-const NOBODY: u32 = 5;
-/// Records of one answer that are taken; more are no set of instances but a mistake.
-const MAX_RECORDS: usize = 4096;
-/// The version of the native protocol those in DNS speak: the first, which every picom speaks.
-const NATIVE: u16 = 1;
+/// How long one packet is waited for, and how often a question is sent again: a name server in another place of the
+/// network answers within half a second, and what is lost is asked once more.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
+const ATTEMPTS: usize = 1;
 
-/// Names from DNS: each service is an address name with a port, or an SRV name. Every instance passes; a name that does
-/// not exist, or a service that is not listed, has none. An error changes nothing but the freshness. Cloning is cheap;
-/// clones share one look-up per service.
+/// Names from DNS: each service is an address name with a port, or an SRV name.
+///
+/// - Every instance passes; a name that does not exist, or a service that is not listed, has none.
+/// - Names are taken as absolute: no search list is tried, with or without a final dot.
+/// - The targets of an SRV name are looked up by the same name servers. Each address of a target is an instance, and they
+///   share the target's weight, of which each has 1 at least: a weight of 0 counts as 1.
+/// - A name is asked for again after the least time to live of all records on the way, aliases included; not sooner than
+///   after a second and not later than after five minutes.
+/// - An error changes nothing but the freshness: what the failing part of a look-up (a family of addresses, a target) has
+///   given last stays, the rest is followed. A look-up takes five seconds at most.
+///
+/// Cloning is cheap; clones share one look-up per service.
 #[derive(Debug, Clone)]
 pub struct Dns {
     shared: Arc<Shared>,
@@ -70,14 +79,6 @@ pub enum DnsError {
 #[error("{0}")]
 pub struct NetErrorSource(String);
 
-#[derive(Debug, Clone)]
-enum Question {
-    /// A and AAAA, at one port.
-    Host { name: String, port: u16 },
-    /// SRV, and then the addresses of its targets by their names.
-    Srv { name: String },
-}
-
 struct Shared {
     resolver: TokioResolver,
     described: String,
@@ -93,8 +94,7 @@ impl Dns {
     pub fn system() -> Result<Self, DnsError> {
         let system = |error: NetError| DnsError::System(Arc::new(NetErrorSource(error.to_string())));
         let mut builder = TokioResolver::builder_tokio().map_err(system)?;
-        // We keep what we know ourselves, until its time to live has passed.
-        builder.options_mut().cache_size = 0;
+        bound(builder.options_mut());
         let resolver = builder.build().map_err(system)?;
         Ok(Self::over(resolver, "the system's DNS".to_owned()))
     }
@@ -111,7 +111,9 @@ impl Dns {
         let server = NameServerConfig::new(address.ip(), true, connections.into());
         let config = ResolverConfig::from_name_servers(vec![server]);
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        builder.options_mut().cache_size = 0;
+        bound(builder.options_mut());
+        // This server was asked for, not what a file of this machine says.
+        builder.options_mut().use_hosts_file = ResolveHosts::Never;
         let built = builder.build();
         let resolver =
             built.map_err(|error| DnsError::System(Arc::new(NetErrorSource(error.to_string()))))?;
@@ -129,7 +131,8 @@ impl Dns {
         }
     }
 
-    /// The instances of `service` are the addresses of this host, at this port.
+    /// The instances of `service` are the addresses of this host, at this port. A host that is an address is taken as it
+    /// is, and nobody is asked.
     ///
     /// # Errors
     /// The host cannot be one, or the port is 0.
@@ -141,7 +144,14 @@ impl Dns {
             });
         }
         let name = checked(host)?;
-        Ok(self.with(service, Question::Host { name, port }))
+        let question = match is_address(host) {
+            true => Question::Address {
+                host: host.to_owned(),
+                port,
+            },
+            false => Question::Host { name, port },
+        };
+        Ok(self.with(service, question))
     }
 
     /// The instances of `service` are the targets of this SRV name, as in `_svc._tcp.example.com`: those of the lowest
@@ -150,6 +160,12 @@ impl Dns {
     /// # Errors
     /// The name cannot be one.
     pub fn with_srv(self, service: ServiceName, name: &str) -> Result<Self, DnsError> {
+        if is_address(name) {
+            return Err(DnsError::Name {
+                name: name.to_owned(),
+                reason: "it is an address, which has no SRV records",
+            });
+        }
         let name = checked(name)?;
         Ok(self.with(service, Question::Srv { name }))
     }
@@ -198,6 +214,7 @@ impl Discovery for Dns {
             service: service.clone(),
             question,
             publisher,
+            known: Known::default(),
             random: fastrand::Rng::with_seed(crate::random::seed()),
         };
         handle.spawn(asking.run());
@@ -214,19 +231,14 @@ impl Discovery for Dns {
     }
 }
 
-/// The records of one answer, each with its time to live.
-struct Records {
-    all: Vec<(RData, u32)>,
-    /// How long it holds that there are none, if there are none.
-    nobody_for: Option<u32>,
-}
-
 /// One service's questions.
 struct Asking {
     shared: Arc<Shared>,
     service: ServiceName,
     question: Question,
     publisher: Arc<Publisher>,
+    /// What every part of the last look-up gave.
+    known: Known,
     random: fastrand::Rng,
 }
 
@@ -255,161 +267,68 @@ impl Asking {
     async fn ask_on(&mut self) {
         let mut failures = 0_u32;
         loop {
-            let asked = self.shared.ask(&self.service, &self.question).await;
-            let wait = match &asked {
-                Ok((_, ttl)) => {
+            let resolver = &self.shared.resolver;
+            let found = look::look(resolver, &self.service, &self.question, &mut self.known).await;
+            let wait = match found.trouble {
+                None => {
                     failures = 0;
-                    (*ttl).clamp(SOONEST, LATEST)
+                    found.holds.clamp(SOONEST, LATEST)
                 }
-                Err(_) => {
+                Some(_) => {
                     failures = failures.saturating_add(1);
                     full_jitter(failures, RETRY, RETRY_CAP, self.random.u64(..))
                 }
             };
-            self.publish(asked.map(|(instances, _)| instances));
+            self.publish(found);
             sleep(wait).await;
         }
     }
 
-    fn publish(&self, asked: Result<Vec<Arc<Instance>>, NetError>) {
+    fn publish(&self, found: Found) {
         let last = self.publisher.latest();
-        let (instances, freshness) = match asked {
-            Ok(found) => {
-                let (instances, same) = reuse(&last.instances, found);
-                if same && last.freshness.is_live() {
-                    return;
-                }
-                (instances, Freshness::Live)
+        let Some(trouble) = found.trouble else {
+            let (instances, same) = reuse(&last.instances, found.instances);
+            if !same || !last.freshness.is_live() {
+                self.tell(instances, Freshness::Live);
             }
-            Err(error) => {
-                let error = Arc::new(DiscoveryError::Transport {
-                    agent: self.shared.described.as_str().into(),
-                    phase: Phase::Exchange,
-                    source: Arc::new(error) as Cause,
-                });
-                let freshness = match &last.freshness {
-                    Freshness::Pending { error: Some(_) } | Freshness::Stale { .. } => return,
-                    Freshness::Pending { error: None } => Freshness::Pending { error: Some(error) },
-                    Freshness::Live => Freshness::Stale {
-                        since: Instant::now().into_std(),
-                        error,
-                    },
-                };
-                tracing::warn!(service = %self.service, source = %self.shared.described, "look-up fails; what is known is kept");
-                (last.instances.clone(), freshness)
-            }
+            return;
         };
+        // Part of it failed; if the rest is nobody, that says nothing of those we know.
+        let (instances, same) = match found.instances.is_empty() {
+            true => (last.instances.clone(), true),
+            false => reuse(&last.instances, found.instances),
+        };
+        let error = Arc::new(DiscoveryError::LookUp {
+            agent: self.shared.described.as_str().into(),
+            name: self.question.name().into(),
+            source: Arc::new(trouble) as Cause,
+        });
+        let text = chain(&*error);
+        let freshness = match &last.freshness {
+            Freshness::Pending { error: Some(_) } | Freshness::Stale { .. } if same => return,
+            Freshness::Pending { .. } if instances.is_empty() => Freshness::Pending { error: Some(error) },
+            Freshness::Stale { since, error } => Freshness::Stale {
+                since: *since,
+                error: error.clone(),
+            },
+            Freshness::Pending { .. } | Freshness::Live => Freshness::Stale {
+                since: Instant::now().into_std(),
+                error,
+            },
+        };
+        if !matches!(last.freshness, Freshness::Stale { .. }) {
+            tracing::warn!(service = %self.service, error = %text, "look-up fails; what is known is kept");
+        }
+        self.tell(instances, freshness);
+    }
+
+    fn tell(&self, instances: Vec<Arc<crate::Instance>>, freshness: Freshness) {
         self.publisher.publish(Snapshot {
             service: self.service.clone(),
             instances,
             freshness,
             revision: 0,
         });
-    }
-}
-
-impl Shared {
-    /// The instances, sorted, and how long that holds.
-    async fn ask(
-        &self,
-        service: &ServiceName,
-        question: &Question,
-    ) -> Result<(Vec<Arc<Instance>>, Duration), NetError> {
-        let mut found = Vec::new();
-        let mut ttl = u32::MAX;
-        let nobody_for;
-        match question {
-            Question::Host { name, port } => {
-                let (addresses, absent) = self.addresses(name, &mut ttl).await?;
-                nobody_for = absent;
-                for address in addresses {
-                    found.push(Instance::at(service.clone(), address.to_string(), *port));
-                }
-            }
-            Question::Srv { name } => {
-                let mut targets = Vec::new();
-                let records = self.records(name, RecordType::SRV).await?;
-                nobody_for = records.nobody_for;
-                for (data, lives) in records.all {
-                    if let RData::SRV(srv) = data {
-                        ttl = ttl.min(lives);
-                        targets.push(srv);
-                    }
-                }
-                // The rule of SRV: the others are for when these are all gone, which a look-up cannot know.
-                let first = targets.iter().map(|srv| srv.priority).min();
-                for srv in targets
-                    .into_iter()
-                    .filter(|srv| Some(srv.priority) == first && srv.port != 0)
-                {
-                    let host = srv.target.to_utf8();
-                    let host = host.trim_end_matches('.');
-                    // A target of "." says that there is no such service.
-                    if host_fault(host).is_none() {
-                        let mut one = Instance::at(service.clone(), host, srv.port);
-                        one.weight = u32::from(srv.weight.max(1));
-                        found.push(one);
-                    }
-                }
-            }
-        }
-        let instances = found.into_iter().map(|mut one| {
-            one.node = "dns".into();
-            one.native(NATIVE)
-        });
-        let ttl = match ttl {
-            u32::MAX => nobody_for.unwrap_or(NOBODY),
-            ttl => ttl,
-        };
-        let snapshot = Snapshot::live(service.clone(), instances);
-        Ok((snapshot.instances, Duration::from_secs(ttl.into())))
-    }
-
-    /// A and AAAA, and how long it holds that there are none. That one of them fails is no error if the other has something.
-    async fn addresses(&self, name: &str, ttl: &mut u32) -> Result<(Vec<IpAddr>, Option<u32>), NetError> {
-        let (four, six) = tokio::join!(
-            self.records(name, RecordType::A),
-            self.records(name, RecordType::AAAA)
-        );
-        let (all, nobody_for) = match (four, six) {
-            (Ok(four), Ok(six)) => {
-                let shorter = four.nobody_for.into_iter().chain(six.nobody_for).min();
-                (four.all.into_iter().chain(six.all).collect(), shorter)
-            }
-            (Ok(some), Err(error)) | (Err(error), Ok(some)) => match some.all.is_empty() {
-                true => return Err(error),
-                false => (some.all, None),
-            },
-            (Err(error), Err(_)) => return Err(error),
-        };
-        let mut addresses = Vec::new();
-        for (data, lives) in all {
-            match data {
-                RData::A(address) => addresses.push(IpAddr::V4(address.0)),
-                RData::AAAA(address) => addresses.push(IpAddr::V6(address.0)),
-                _ => continue,
-            }
-            *ttl = (*ttl).min(lives);
-        }
-        Ok((addresses, nobody_for))
-    }
-
-    /// The records of one type.
-    async fn records(&self, name: &str, of: RecordType) -> Result<Records, NetError> {
-        match self.resolver.lookup(name, of).await {
-            Ok(found) => {
-                let records = found.answers().iter().take(MAX_RECORDS);
-                Ok(Records {
-                    all: records.map(|record| (record.data.clone(), record.ttl)).collect(),
-                    nobody_for: None,
-                })
-            }
-            Err(NetError::Dns(Answered::NoRecordsFound(none))) => Ok(Records {
-                all: Vec::new(),
-                nobody_for: none.negative_ttl,
-            }),
-            Err(error) => Err(error),
-        }
     }
 }
 
@@ -422,6 +341,16 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+/// What is asked of the resolver: we keep what we know ourselves until its time to live has passed, and it must not wait
+/// for a name server that is not there as long as its defaults do (15 s).
+fn bound(options: &mut ResolverOpts) {
+    options.cache_size = 0;
+    options.timeout = ANSWER_WITHIN;
+    options.attempts = ATTEMPTS;
+    // The aliases on the way, because their time to live counts.
+    options.preserve_intermediates = true;
+}
+
 /// A name with its final dot, so that no search list is tried.
 fn checked(name: &str) -> Result<String, DnsError> {
     let bare = name.strip_suffix('.').unwrap_or(name);
@@ -432,4 +361,9 @@ fn checked(name: &str) -> Result<String, DnsError> {
         }),
         None => Ok(format!("{bare}.")),
     }
+}
+
+/// Whether it is an address, also one with a zone.
+fn is_address(host: &str) -> bool {
+    host.split('%').next().unwrap_or(host).parse::<IpAddr>().is_ok()
 }

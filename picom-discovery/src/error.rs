@@ -11,6 +11,9 @@ use thiserror::Error;
 
 use crate::excerpt::Excerpt;
 
+/// Who limits or is overloaded is left alone for so long, whatever else it asks for.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+
 /// What discovery, asked for instances or to keep a registration, could not do.
 ///
 /// Every message names whom we asked (`agent`) and, where there is something to be done, what. None of these empties
@@ -36,13 +39,15 @@ pub enum DiscoveryError {
         /// Its words.
         text: Excerpt,
     },
-    /// The agent or its servers limit our rate (429, or 503 where only the leader could have answered).
-    #[error("{agent} limits the rate of {request}{}", RetryAfter(*.retry_after))]
+    /// The agent or its servers limit our rate (429, or a 503 that says so).
+    #[error("{agent} limits the rate of {request}: {text}{}", RetryAfter(*.retry_after))]
     RateLimited {
         /// Whom we asked.
         agent: Arc<str>,
         /// What for.
         request: &'static str,
+        /// Its words.
+        text: Excerpt,
         /// How long it asks us to wait, if it says so.
         retry_after: Option<Duration>,
     },
@@ -57,6 +62,8 @@ pub enum DiscoveryError {
         status: u16,
         /// Its words.
         text: Excerpt,
+        /// How long it asks us to wait, if it says so.
+        retry_after: Option<Duration>,
     },
     /// It will never do this: the request itself is wrong (400, 405, an unknown datacenter).
     #[error("{agent} refused {request} as wrong ({status}): {text}; correct the configuration")]
@@ -77,6 +84,26 @@ pub enum DiscoveryError {
         agent: Arc<str>,
         /// What we were doing: a failed dial means that the request never left.
         phase: Phase,
+        /// The reason.
+        source: Cause,
+    },
+    /// TLS to it came to nothing, because one side does not believe the other or does not speak it.
+    #[error("{agent} {fault}")]
+    Tls {
+        /// Whom we asked.
+        agent: Arc<str>,
+        /// What is wrong.
+        fault: TlsFault,
+        /// Its words.
+        source: Cause,
+    },
+    /// A name could not be looked up in DNS.
+    #[error("{agent} gave no answer for {name:?}; what was known of it is kept")]
+    LookUp {
+        /// Whom we asked.
+        agent: Arc<str>,
+        /// The name.
+        name: Arc<str>,
         /// The reason.
         source: Cause,
     },
@@ -135,6 +162,25 @@ pub enum Phase {
     Exchange,
     /// Reading the rest of an answer that had begun.
     Body,
+}
+
+/// Who is wrong about TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TlsFault {
+    /// The agent's certificate is not believed.
+    #[error(
+        "showed a certificate that is not believed; check CONSUL_CACERT, CONSUL_CAPATH and CONSUL_TLS_SERVER_NAME"
+    )]
+    Theirs,
+    /// It wants a certificate of ours, or another one.
+    #[error(
+        "wants a client certificate, or another than ours; check CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY"
+    )]
+    Ours,
+    /// It speaks something else.
+    #[error("does not speak TLS at this port; check CONSUL_HTTP_ADDR and CONSUL_HTTP_SSL")]
+    NotSpoken,
 }
 
 /// How an answer breaks the rules.
@@ -232,11 +278,25 @@ impl DiscoveryError {
         matches!(self, Self::BadRequest { .. })
     }
 
+    /// How long nothing should be asked after this, at least: what was asked for, and a second after 429 and 503.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        let (asked, overloaded) = match self {
+            Self::RateLimited { retry_after, .. } => (*retry_after, true),
+            Self::Unavailable {
+                retry_after, status, ..
+            } => (*retry_after, *status == 503),
+            _ => return None,
+        };
+        (overloaded || asked.is_some()).then(|| asked.unwrap_or_default().max(LEAST_PAUSE))
+    }
+
     /// Whether the agent has provably not carried the request out.
     pub(crate) fn is_unsent(&self) -> bool {
         match self {
             Self::Transport { phase, .. } | Self::Timeout { phase, .. } => *phase == Phase::Dial,
-            Self::Denied { .. } | Self::RateLimited { .. } | Self::BadRequest { .. } => true,
+            Self::Tls { .. } | Self::Denied { .. } | Self::RateLimited { .. } | Self::BadRequest { .. } => {
+                true
+            }
             _ => false,
         }
     }
@@ -314,6 +374,7 @@ mod tests {
             DiscoveryError::RateLimited {
                 agent: agent(),
                 request: "a watch",
+                text: text(),
                 retry_after: None,
             },
             DiscoveryError::Unavailable {
@@ -321,6 +382,7 @@ mod tests {
                 request: "a watch",
                 status: 500,
                 text: text(),
+                retry_after: None,
             },
             DiscoveryError::BadRequest {
                 agent: agent(),

@@ -1,9 +1,9 @@
 //! Discovery from a JSON file that is read again when it changes: for machines without a registry, where something else
-//! writes down who is where.
+//! writes down who is where. What stands in it is in `written.rs`.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
+mod written;
+
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -11,11 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor};
-use serde_json::Value;
 use thiserror::Error;
 
+use self::written::{Line, Lists};
 use crate::discovery::{Discovery, OnUnavailable};
 use crate::error::{Cause, DiscoveryError, Phase, ProtocolFault, RegisterError};
 use crate::excerpt::Excerpt;
@@ -31,6 +29,8 @@ use crate::watch::{Publisher, Watch};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The largest file taken: some 100,000 addresses.
 const MAX_FILE: u64 = 8 << 20;
+/// What some editors put before text in UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 /// The version of the native protocol an address speaks unless it is marked as classic.
 const NATIVE: u16 = 1;
 
@@ -40,7 +40,7 @@ const NATIVE: u16 = 1;
 /// { "math": ["10.0.0.1:9000", {"address": "10.0.0.2:9000", "weight": 2, "classic": false, "tags": ["eu"]}] }
 /// ```
 ///
-/// Every instance passes; a name that is not there has none. A file that cannot be read or understood changes nothing:
+/// Every instance passes; a name that is not there has none. A weight is 1 to 65535, 1 unless it is given. A file that cannot be read or understood changes nothing:
 /// what is known becomes stale. Replace it by renaming another onto it, so that no half of it is ever read. Cloning is
 /// cheap.
 #[derive(Debug, Clone)]
@@ -92,81 +92,6 @@ struct Stamp {
     length: u64,
     modified: SystemTime,
     inode: u64,
-}
-
-/// What the file lists, name by name. A name that stands twice is an error: whoever wrote it meant both.
-struct Lists(BTreeMap<String, Vec<Value>>);
-
-impl<'de> Deserialize<'de> for Lists {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Names;
-        impl<'de> Visitor<'de> for Names {
-            type Value = Lists;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map from names of services to lists of addresses")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Lists, A::Error> {
-                let mut lists = BTreeMap::new();
-                while let Some(name) = map.next_key::<String>()? {
-                    match lists.entry(name) {
-                        Entry::Occupied(twice) => {
-                            return Err(A::Error::custom(format!("{:?} stands twice", twice.key())));
-                        }
-                        Entry::Vacant(place) => {
-                            place.insert(map.next_value()?);
-                        }
-                    }
-                }
-                Ok(Lists(lists))
-            }
-        }
-        deserializer.deserialize_map(Names)
-    }
-}
-
-/// One instance of a list.
-#[derive(Default)]
-struct Line {
-    address: String,
-    weight: Option<u16>,
-    classic: bool,
-    tags: Vec<Arc<str>>,
-}
-
-impl Line {
-    /// An address alone, or a map with more. What cannot be read is named by its key.
-    fn read(line: Value) -> Result<Self, String> {
-        fn field<T: DeserializeOwned>(key: &str, value: Value) -> Result<T, String> {
-            serde_json::from_value(value).map_err(|error| format!("its {key:?}: {error}"))
-        }
-        let fields = match line {
-            Value::String(address) => {
-                return Ok(Line {
-                    address,
-                    ..Line::default()
-                });
-            }
-            Value::Object(fields) => fields,
-            other => return Err(format!("it is {other}, not an address or a map with one")),
-        };
-        let mut line = Line::default();
-        for (key, value) in fields {
-            match key.as_str() {
-                "address" => line.address = field(&key, value)?,
-                "weight" => line.weight = field(&key, value)?,
-                "classic" => line.classic = field(&key, value)?,
-                "tags" => line.tags = field(&key, value)?,
-                _ => {
-                    return Err(format!(
-                        "{key:?} is none of \"address\", \"weight\", \"classic\", \"tags\""
-                    ));
-                }
-            }
-        }
-        Ok(line)
-    }
 }
 
 impl FileSource {
@@ -358,19 +283,41 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
     })
 }
 
+/// The bytes of the file, and of the first too many. A pipe or a device is refused: reading might never end, and so might
+/// opening.
+fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let regular = |data: fs::Metadata| match data.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file",
+        )),
+    };
+    regular(fs::metadata(path)?)?;
+    let file = File::open(path)?;
+    // Something else may have taken its name.
+    regular(file.metadata()?)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn read(path: &Path) -> Result<HashMap<ServiceName, Vec<Arc<Instance>>>, FileError> {
     let content = |reason: String| FileError::Content {
         path: path.to_owned(),
         reason,
     };
-    let mut bytes = Vec::new();
-    let file = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
-    file.map_err(|source| FileError::Read {
+    let bytes = bytes(path).map_err(|source| FileError::Read {
         path: path.to_owned(),
         source: Arc::new(source),
     })?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(content(format!("it has more than {MAX_FILE} bytes")));
+    }
+    if bytes.starts_with(MARK) {
+        return Err(content(
+            "it begins with a byte order mark, which JSON does not have; save it as UTF-8 without".to_owned(),
+        ));
     }
     let Lists(lists) = serde_json::from_slice(&bytes).map_err(|error| content(error.to_string()))?;
     let mut services = HashMap::new();
@@ -386,7 +333,7 @@ fn read(path: &Path) -> Result<HashMap<ServiceName, Vec<Arc<Instance>>>, FileErr
             if !full.classic {
                 instance = instance.native(NATIVE);
             }
-            instance.weight = u32::from(full.weight.unwrap_or(1).max(1));
+            instance.weight = full.weight.map_or(1, |weight| weight.get().into());
             instance.tags = full.tags;
             instances.push(instance);
         }
@@ -517,7 +464,20 @@ mod tests {
             ),
             (
                 r#"{"svc": [{"address": "h:1", "weight": 70000}]}"#,
-                r#"instance 1 of svc: its "weight": invalid value: integer `70000`, expected u16"#,
+                r#"instance 1 of svc: its "weight": invalid value: integer `70000`, expected a nonzero u16"#,
+            ),
+            (
+                r#"{"svc": [{"address": "h:1", "weight": 0}]}"#,
+                r#"instance 1 of svc: its "weight": invalid value: integer `0`"#,
+            ),
+            (
+                r#"{"svc": [{"address": "h:1", "weight": 2, "weight": 3}]}"#,
+                r#"instance 1 of svc: its "weight" stands twice"#,
+            ),
+            ("\u{feff}{}", "byte order mark"),
+            (
+                r#"{"svc": [["h:1"]]}"#,
+                "instance 1 of svc: it is a list, not an address",
             ),
             (
                 r#"{"svc": [{"weight": 1}]}"#,
@@ -533,5 +493,19 @@ mod tests {
             FileSource::open("/no/such/file"),
             Err(FileError::Read { .. })
         ));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_is_refused_and_not_waited_for() {
+        // A socket is a name that is no file, as a pipe is; that one needs no program to be made.
+        let path = std::env::temp_dir().join(format!("picom-socket-{}", crate::random::unique_id()));
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        for path in [path.as_path(), Path::new("/dev/zero"), &std::env::temp_dir()] {
+            let error = FileSource::open(path).unwrap_err();
+            let reason = std::error::Error::source(&error).unwrap().to_string();
+            assert_eq!(reason, "it is no regular file", "{path:?}");
+        }
+        fs::remove_file(&path).unwrap();
     }
 }

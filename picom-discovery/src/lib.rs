@@ -67,7 +67,7 @@ pub mod dev_agent;
 pub use discovery::{Discovery, OnUnavailable};
 #[cfg(feature = "dns")]
 pub use dns::{Dns, DnsError, NetErrorSource};
-pub use error::{Cause, DiscoveryError, EndError, Phase, ProtocolFault, RegisterError};
+pub use error::{Cause, DiscoveryError, EndError, Phase, ProtocolFault, RegisterError, TlsFault};
 pub use excerpt::Excerpt;
 pub use file::{FileError, FileSource};
 pub use fixed::{Fixed, FixedError};

@@ -142,6 +142,7 @@ impl Mock {
             request: "anything",
             status: 500,
             text: Excerpt::new("No cluster leader"),
+            retry_after: None,
         });
     }
 

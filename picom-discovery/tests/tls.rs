@@ -151,7 +151,10 @@ async fn fails(config: ConsulConfig) -> String {
     let Freshness::Pending { error: Some(error) } = &snapshot.freshness else {
         panic!("{snapshot:?}");
     };
-    assert!(matches!(**error, DiscoveryError::Transport { .. }), "{error}");
+    assert!(
+        matches!(**error, DiscoveryError::Tls { .. }),
+        "{error}: {error:?}"
+    );
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(&**error);
     while let Some(error) = cause {
@@ -171,6 +174,13 @@ async fn an_agent_whose_authority_is_known_is_believed() {
     let mut with_directory = config(address);
     with_directory.tls.ca_path = Some(files.0.clone());
     works(with_directory).await;
+    // Also in a directory of that one.
+    let outer = Files::new();
+    fs::create_dir_all(outer.0.join("inner")).unwrap();
+    outer.write("inner/ca.pem", &authority.pem);
+    let mut with_inner = config(address);
+    with_inner.tls.ca_path = Some(outer.0.clone());
+    works(with_inner).await;
 }
 
 #[tokio::test]
@@ -180,6 +190,7 @@ async fn a_stranger_is_not_believed_unless_nobody_looks() {
     let mut config = config(address);
     config.tls.ca_file = Some(files.write("other.pem", &Authority::new().pem));
     let error = fails(config.clone()).await;
+    assert!(error.contains("CONSUL_CACERT"), "{error}");
     assert!(
         error.contains("UnknownIssuer") || error.contains("BadSignature"),
         "{error}"
@@ -206,7 +217,8 @@ async fn a_client_certificate_is_shown_and_a_new_one_is_noticed() {
     let address = agent(&authority.sign(&["127.0.0.1"]), Some(&clients)).await;
     let mut config = config(address);
     config.tls.ca_file = Some(files.write("ca.pem", &authority.pem));
-    fails(config.clone()).await;
+    let missing = fails(config.clone()).await;
+    assert!(missing.contains("CONSUL_CLIENT_CERT"), "{missing}");
     let (good, bad) = (clients.sign(&["client"]), Authority::new().sign(&["client"]));
     config.tls.client_cert = Some(files.write("client.pem", &bad.certificate));
     config.tls.client_key = Some(files.write("client.key", &bad.key));
@@ -214,6 +226,8 @@ async fn a_client_certificate_is_shown_and_a_new_one_is_noticed() {
     let mut watch = consul.watch(&name());
     let refused = timeout(PATIENCE, watch.changed()).await.unwrap();
     assert!(!refused.is_ready(), "{refused:?}");
+    let foreign = fails(config.clone()).await;
+    assert!(foreign.contains("CONSUL_CLIENT_CERT"), "{foreign}");
     files.write("client.pem", &good.certificate);
     files.write("client.key", &good.key);
     timeout(PATIENCE, watch.ready()).await.unwrap();
@@ -257,6 +271,7 @@ async fn an_agent_that_speaks_no_tls_is_an_error_and_not_a_hang() {
     let plain = DevAgent::start(DevAgentConfig::default()).await.unwrap();
     let mut config = config(plain.addr());
     config.tls.verify = false;
-    fails(config).await;
+    let error = fails(config).await;
+    assert!(error.contains("does not speak TLS"), "{error}");
     plain.stop().await;
 }

@@ -45,9 +45,17 @@ impl Asked {
         let says = |part: &str| text.as_str().contains(part);
         match status.as_u16() {
             401 | 403 => DiscoveryError::Denied { agent, request, text },
-            429 | 503 => DiscoveryError::RateLimited {
+            429 => DiscoveryError::RateLimited {
                 agent,
                 request,
+                text,
+                retry_after: retry_after(headers),
+            },
+            // From servers that limit what only their leader can do; any other 503 is of a proxy, or says what it lacks.
+            503 if says("rate limit") => DiscoveryError::RateLimited {
+                agent,
+                request,
+                text,
                 retry_after: retry_after(headers),
             },
             status @ 400..=499 => DiscoveryError::BadRequest {
@@ -74,6 +82,7 @@ impl Asked {
                 request,
                 status,
                 text,
+                retry_after: retry_after(headers),
             },
             status => self.broken(ProtocolFault::Status(status)),
         }
@@ -235,7 +244,13 @@ mod tests {
             ),
             (401, "", "denied"),
             (429, "", "limited"),
-            (503, "", "limited"),
+            (
+                503,
+                "rate limit exceeded for operation that can only be performed by the leader",
+                "limited",
+            ),
+            (503, "upstream connect error", "unavailable"),
+            (503, "", "unavailable"),
             (500, "No cluster leader", "unavailable"),
             (500, "rpc error making call: No cluster leader", "unavailable"),
             (500, "rpc error making call: EOF", "unavailable"),
@@ -267,11 +282,14 @@ mod tests {
         for (text, expected) in [("7", Some(7)), ("86400", Some(60)), ("soon", None), ("-1", None)] {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, text.parse().unwrap());
-            let error = asked().fault(StatusCode::TOO_MANY_REQUESTS, &headers, b"");
-            let DiscoveryError::RateLimited { retry_after, .. } = error else {
-                panic!("{error}")
-            };
-            assert_eq!(retry_after, expected.map(Duration::from_secs), "{text}");
+            let least = expected.map_or(Duration::from_secs(1), Duration::from_secs);
+            for status in [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE] {
+                let error = asked().fault(status, &headers, b"the words");
+                assert!(error.to_string().contains("the words"), "{error}");
+                assert_eq!(error.pause(), Some(least), "{text}");
+            }
+            let error = asked().fault(StatusCode::BAD_GATEWAY, &headers, b"");
+            assert_eq!(error.pause(), expected.map(Duration::from_secs), "{text}");
         }
     }
 

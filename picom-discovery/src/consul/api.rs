@@ -131,8 +131,14 @@ impl Scope {
         get("a watch", &["health", "service", service.as_str()], query)
     }
 
-    /// Registers the service with its one TTL check inside. Whatever other checks the id had are removed.
-    pub(crate) fn register(&self, registration: &Registration, status: CheckStatus) -> Request {
+    /// Registers the service with its one TTL check inside. Whatever other checks the id had are removed; `drained`, they
+    /// stay, and maintenance is one of them.
+    pub(crate) fn register(
+        &self,
+        registration: &Registration,
+        status: CheckStatus,
+        drained: bool,
+    ) -> Request {
         let weight = registration.weight();
         let definition = ServiceDefinition {
             id: registration.id(),
@@ -155,7 +161,9 @@ impl Scope {
             },
         };
         let mut query = self.query();
-        query.push("replace-existing-checks", "true");
+        if !drained {
+            query.push("replace-existing-checks", "true");
+        }
         // Strings, numbers and string maps always serialize.
         let body = serde_json::to_vec(&definition).unwrap_or_default();
         Request {
@@ -324,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_registration_names_only_what_is_set_and_replaces_other_checks() {
-        let request = Scope::default().register(&registration(), CheckStatus::Passing);
+        let request = Scope::default().register(&registration(), CheckStatus::Passing, false);
         assert_eq!(
             request.path,
             "/v1/agent/service/register?replace-existing-checks=true"
@@ -352,7 +360,8 @@ mod tests {
             .and_then(|one| one.with_tag("v1"))
             .and_then(|one| one.with_ttl(Duration::from_millis(1500)))
             .unwrap();
-        let request = Scope::default().register(&full, CheckStatus::Critical);
+        let request = Scope::default().register(&full, CheckStatus::Critical, true);
+        assert_eq!(request.path, "/v1/agent/service/register", "maintenance stays");
         let body: Value = serde_json::from_slice(&request.body.unwrap()).unwrap();
         assert_eq!(body["Weights"], json!({"Passing": 7, "Warning": 1}));
         assert_eq!(body["Tags"], json!(["v1"]));

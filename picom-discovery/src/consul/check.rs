@@ -2,7 +2,8 @@
 //! does what this says and tells what came of it. How it is taken back is in `ending.rs`.
 //!
 //! Sources: Consul's documentation of TTL checks and agent services, and observed behaviour: a registration keeps the
-//! status its check had, so every one is followed by a heartbeat at once; an agent that lost its state answers
+//! status its check had, so every one is followed by a heartbeat at once; one that replaces the checks takes maintenance
+//! away and leaves a passing status, so what drains is registered without; an agent that lost its state answers
 //! heartbeats with 404 or 500; a call that timed out may still be carried out later.
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::answer::Seen;
 use super::api::CheckStatus;
 use super::ending::Ending;
-use crate::backoff::{full_jitter, jittered};
+use crate::backoff::{after_pause, full_jitter, jittered};
 use crate::error::{DiscoveryError, EndError};
 use crate::lease::LeaseState;
 
@@ -25,6 +26,8 @@ const REGISTER_RETRY_CAP: Duration = Duration::from_secs(5);
 const REFUSED_RETRY: Duration = Duration::from_secs(30);
 /// The longest wait after a denied heartbeat.
 const DENIED_RETRY: Duration = Duration::from_secs(5);
+/// The longest wait before maintenance is asked for again: what an agent may ask for at most.
+const MAINTAIN_RETRY_CAP: Duration = Duration::from_secs(60);
 /// After this a registration whose answer never came is no longer expected to be carried out.
 const UNSETTLED_FOR: Duration = Duration::from_secs(60);
 
@@ -60,7 +63,7 @@ pub(crate) struct TtlCheck {
     renew: bool,
     /// The owner wants no new calls: the registration stands, in maintenance.
     draining: bool,
-    /// The agent has confirmed that since the last registration (which takes maintenance away).
+    /// The agent has confirmed that, and nothing since then may have taken maintenance away.
     maintained: bool,
     next_maintain: Instant,
     /// A heartbeat failed in a way that might mean "not registered": ask.
@@ -76,6 +79,8 @@ pub(crate) struct TtlCheck {
     new_until: Instant,
     next_look: Instant,
     beat_begun: Instant,
+    /// When the last one that was accepted began: the time to live runs from there.
+    accepted: Option<Instant>,
     /// What the heartbeat under way says.
     beat_status: CheckStatus,
     error: Option<Arc<DiscoveryError>>,
@@ -86,6 +91,8 @@ pub(crate) struct TtlCheck {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     Register(CheckStatus),
+    /// Registers what drains: its check begins as failing, and maintenance that was set before stays.
+    RegisterDrained,
     Beat(CheckStatus),
     Look,
     /// Out of service.
@@ -108,6 +115,13 @@ pub(crate) enum Step {
 
 /// What came of an action. `Seen` is of `Look` alone; the others have nothing to tell but success.
 pub(crate) type Outcome = Result<Seen, Arc<DiscoveryError>>;
+
+impl Action {
+    /// Whether it may leave a registration behind.
+    pub(crate) fn is_registration(self) -> bool {
+        matches!(self, Self::Register(_) | Self::RegisterDrained)
+    }
+}
 
 impl CheckTimes {
     pub(crate) fn new(ttl: Duration, call: Duration, settling: Duration) -> Self {
@@ -142,6 +156,7 @@ impl TtlCheck {
             new_until: now,
             next_look: now + LOOK_EVERY,
             beat_begun: now,
+            accepted: None,
             beat_status: CheckStatus::Passing,
             error: None,
             ending: None,
@@ -159,17 +174,25 @@ impl TtlCheck {
         } else {
             CheckStatus::Critical
         };
-        // A new check of a draining instance fails until it is in maintenance: nobody may see it pass in between.
-        let first = if self.draining {
-            CheckStatus::Critical
-        } else {
-            status
+        if self.draining && self.unsettled.is_some_and(|at| now >= at + UNSETTLED_FOR) {
+            // Whatever has come late has come, and may have taken maintenance away.
+            (self.unsettled, self.maintained, self.next_maintain) = (None, false, now);
+        }
+        let out_of_service = self.draining && !self.maintained;
+        // Until it is in maintenance, the check of a draining instance fails: nobody may see it pass in between. Nor while
+        // a registration is out that would leave a passing check without maintenance.
+        let (register, status) = match self.draining {
+            true if out_of_service || self.unsettled.is_some() => {
+                (Action::RegisterDrained, CheckStatus::Critical)
+            }
+            true => (Action::RegisterDrained, status),
+            false => (Action::Register(status), status),
         };
         if !self.registered {
             return match self.next_register > now {
                 true => Step::Sleep(self.next_register),
                 false => Step::Do {
-                    action: Action::Register(first),
+                    action: register,
                     within: self.times.call,
                 },
             };
@@ -180,7 +203,6 @@ impl TtlCheck {
                 within: self.times.beat,
             };
         }
-        let out_of_service = self.draining && !self.maintained;
         if out_of_service && now >= self.next_maintain {
             return Step::Do {
                 action: Action::Maintain,
@@ -201,7 +223,7 @@ impl TtlCheck {
             until = until.min(self.next_maintain);
         }
         for (due, action) in [
-            (self.renew.then_some(self.next_register), Action::Register(first)),
+            (self.renew.then_some(self.next_register), register),
             (Some(self.next_look), Action::Look),
         ] {
             match due {
@@ -222,7 +244,7 @@ impl TtlCheck {
     pub(crate) fn answered(&mut self, now: Instant, random: u64, action: Action, outcome: Outcome) {
         match (action, &mut self.ending) {
             // Also one under way when the end was wanted: what became of it decides what has to be undone.
-            (Action::Register(_), _) => self.registered(now, random, outcome),
+            (Action::Register(_) | Action::RegisterDrained, _) => self.registered(now, random, outcome),
             (Action::Deregister, Some(ending)) => ending.deregistered(now, random, outcome),
             (Action::Look, Some(ending)) => ending.looked(now, random, outcome),
             (Action::Look, None) => self.looked(now, random, outcome),
@@ -236,7 +258,7 @@ impl TtlCheck {
 
     /// An action was broken off; what became of it is unknown.
     pub(crate) fn abandoned(&mut self, now: Instant, action: Action) {
-        if matches!(action, Action::Register(_)) {
+        if action.is_registration() {
             self.may_exist = true;
             self.unsettled = Some(now);
         }
@@ -305,10 +327,7 @@ impl TtlCheck {
                         DiscoveryError::Denied { .. } => {
                             full_jitter(self.register_failures, DENIED_RETRY, REFUSED_RETRY, random)
                         }
-                        DiscoveryError::RateLimited { retry_after, .. } => {
-                            retry_after.unwrap_or(Duration::from_secs(1)) + patience
-                        }
-                        _ => patience,
+                        error => error.pause().unwrap_or_default() + patience,
                     };
                 // A renewal that fails leaves a registration that works.
                 if !self.registered {
@@ -322,6 +341,7 @@ impl TtlCheck {
         let error = match outcome {
             Ok(_) => {
                 self.confirmed = true;
+                self.accepted = Some(self.beat_begun);
                 self.register_failures = 0;
                 let pause = match self.beat_begun < self.new_until {
                     true => self.times.beat.min(NEW_BEAT),
@@ -343,9 +363,11 @@ impl TtlCheck {
             }
             Err(error) => error,
         };
-        self.next_beat = now + self.times.retry;
+        self.next_beat = now + self.until_retry(now, random, &error);
         match &*error {
             DiscoveryError::NotRegistered { .. } => self.forgotten(now, random),
+            // It has too much to do, which a question would not make less.
+            error if error.pause().is_some() => {}
             DiscoveryError::Denied { .. } => self.next_beat = now + self.times.beat.min(DENIED_RETRY),
             // It answered, and not what it should: perhaps another version's way to say that it does not know us.
             DiscoveryError::Unavailable { .. }
@@ -366,7 +388,11 @@ impl TtlCheck {
             + match &*error {
                 DiscoveryError::BadRequest { .. } => REFUSED_RETRY,
                 DiscoveryError::Denied { .. } => DENIED_RETRY,
-                _ => self.times.retry,
+                // Its check fails meanwhile, so there is nobody to hurry for.
+                error => match error.pause() {
+                    Some(pause) => after_pause(pause, MAINTAIN_RETRY_CAP, random),
+                    None => self.times.retry,
+                },
             };
         if matches!(*error, DiscoveryError::NotRegistered { .. }) {
             self.error = Some(error);
@@ -378,11 +404,19 @@ impl TtlCheck {
         let doubt = std::mem::take(&mut self.doubt);
         self.next_look = now + jittered(LOOK_EVERY, random);
         if doubt {
-            self.next_beat = now + self.times.retry;
+            self.next_beat = now
+                + match &outcome {
+                    Err(error) => self.until_retry(now, random, error),
+                    Ok(_) => self.times.retry,
+                };
         }
         match outcome {
             Ok(Seen::Ours) => {}
-            Ok(Seen::Drifted) => self.renew(now),
+            Ok(Seen::Drifted) => {
+                // Who overwrote the registration may have taken maintenance away: that comes first.
+                (self.maintained, self.next_maintain) = (false, now);
+                self.renew(now);
+            }
             Err(error) => match &*error {
                 DiscoveryError::NotRegistered { .. } => {
                     self.error = Some(error.clone());
@@ -396,6 +430,21 @@ impl TtlCheck {
                 _ => {}
             },
         }
+    }
+
+    /// When to beat again after an error. A pause that was asked for is kept as far as the time to live allows: there is
+    /// another heartbeat in its last part.
+    fn until_retry(&self, now: Instant, random: u64, error: &DiscoveryError) -> Duration {
+        let Some(pause) = error.pause() else {
+            return self.times.retry;
+        };
+        let ttl = 3 * self.times.beat;
+        let left = self
+            .accepted
+            .and_then(|at| (at + ttl).checked_duration_since(now + self.times.retry))
+            .filter(|left| *left >= self.times.retry.max(self.times.beat / 4));
+        let cap = left.unwrap_or(self.times.beat).min(self.times.beat);
+        after_pause(pause, cap, random)
     }
 
     /// The agent does not know us: register, at once the first time.
@@ -418,6 +467,10 @@ impl TtlCheck {
 }
 
 #[cfg(test)]
+mod draining;
+#[cfg(test)]
 mod model;
+#[cfg(test)]
+mod pausing;
 #[cfg(test)]
 mod tests;

@@ -4,12 +4,12 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
+use super::address::AgentAddress;
 use super::token::{Secret, Token};
 use crate::instance::authority;
 use crate::lane::Lane;
@@ -135,26 +135,6 @@ pub enum Consistency {
     Cached,
 }
 
-/// Where an agent listens. Parses what `CONSUL_HTTP_ADDR` may hold: `host:port`, `:port`, `http://host[:port][/prefix]`,
-/// `unix:///path`; what may also be `https://` is read by [`ConsulConfig::at`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AgentAddress {
-    /// HTTP over TCP, or over TLS over TCP (see [`TlsSettings::enabled`]).
-    Tcp {
-        /// Host name or IP address, without brackets.
-        host: String,
-        /// Port.
-        port: u16,
-        /// What comes before `/v1` in every path: empty, or begins with a slash and does not end with one.
-        prefix: String,
-    },
-    /// HTTP over a unix socket.
-    Unix {
-        /// The socket.
-        path: PathBuf,
-    },
-}
-
 /// Why a configuration cannot be used. Every message names the value.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
@@ -217,6 +197,21 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// Of an address, without what may be a password in it.
+    pub(super) fn address(text: &str, reason: &'static str) -> Self {
+        let address = match text.rsplit_once('@') {
+            None => text.to_owned(),
+            Some((before, host)) => {
+                let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+                let slashes = if scheme.is_empty() { "" } else { "://" };
+                format!("{scheme}{slashes}<hidden>@{host}")
+            }
+        };
+        Self::Address { address, reason }
+    }
+}
+
 impl Default for ConsulConfig {
     fn default() -> Self {
         Self::new("127.0.0.1", 8500)
@@ -260,10 +255,15 @@ impl ConsulConfig {
     /// # Errors
     /// The address cannot be read.
     pub fn at(address: &str) -> Result<Self, ConfigError> {
+        Self::at_with(address, false)
+    }
+
+    /// The same, with TLS also where the scheme does not say so: that changes the port of an address without one.
+    pub(crate) fn at_with(address: &str, tls: bool) -> Result<Self, ConfigError> {
         let mut config = Self::default();
         (config.address, config.tls.enabled) = match address.strip_prefix("https://") {
             Some(rest) => (AgentAddress::over_tcp(address, rest, 443)?, true),
-            None => (address.parse()?, false),
+            None => (AgentAddress::read(address, if tls { 443 } else { 80 })?, tls),
         };
         Ok(config)
     }
@@ -299,7 +299,7 @@ impl ConsulConfig {
                     0 => authority(host, *port),
                     _ => host.clone(),
                 };
-                return Err(ConfigError::Address { address, reason });
+                return Err(ConfigError::address(&address, reason));
             }
         }
         Ok(())
@@ -324,123 +324,6 @@ fn in_range<T: PartialOrd + fmt::Debug>(
     })
 }
 
-impl AgentAddress {
-    /// What goes into the `Host` header.
-    pub(crate) fn host_header(&self) -> String {
-        match self {
-            Self::Tcp { host, port, .. } => authority(host.split('%').next().unwrap_or(host), *port),
-            Self::Unix { .. } => "localhost".to_owned(),
-        }
-    }
-
-    /// What comes before `/v1`.
-    pub(crate) fn prefix(&self) -> &str {
-        match self {
-            Self::Tcp { prefix, .. } => prefix,
-            Self::Unix { .. } => "",
-        }
-    }
-}
-
-impl fmt::Display for AgentAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port, prefix } => write!(f, "{}{prefix}", authority(host, *port)),
-            Self::Unix { path } => write!(f, "unix://{}", path.display()),
-        }
-    }
-}
-
-impl FromStr for AgentAddress {
-    type Err = ConfigError;
-
-    fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let fault = |reason| ConfigError::Address {
-            address: text.to_owned(),
-            reason,
-        };
-        let rest = match text.split_once("://") {
-            None => text,
-            Some(("http", rest)) => rest,
-            Some(("https", _)) => return Err(fault("an address with TLS is read by ConsulConfig::at")),
-            Some(("unix", path)) if path.starts_with('/') && cfg!(unix) => {
-                return Ok(Self::Unix { path: path.into() });
-            }
-            Some(("unix", _)) => return Err(fault("a unix socket is written unix:///path, on unix")),
-            Some(_) => return Err(fault("the scheme is http, https or unix")),
-        };
-        Self::over_tcp(text, rest, 80)
-    }
-}
-
-impl AgentAddress {
-    /// Reads what comes behind the scheme of `text`. Without a port it is `usual`: that of the scheme, as with the
-    /// official client, whose own default of 8500 is for no address at all.
-    fn over_tcp(text: &str, rest: &str, usual: u16) -> Result<Self, ConfigError> {
-        let fault = |reason| ConfigError::Address {
-            address: text.to_owned(),
-            reason,
-        };
-        let (place, path) = match rest.find('/') {
-            Some(at) => rest.split_at(at),
-            None => (rest, ""),
-        };
-        let prefix = path.trim_end_matches('/');
-        if !prefix
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && !b"?#%\"<>\\^`{|}".contains(&byte))
-        {
-            return Err(fault("a path before /v1 consists of plain characters"));
-        }
-        let (host, port) = match place.strip_prefix('[') {
-            Some(inner) => match inner.split_once(']') {
-                Some((host, "")) => (host, usual),
-                Some((host, port)) => {
-                    let port = port
-                        .strip_prefix(':')
-                        .ok_or_else(|| fault("after ] comes a colon and a port"))?;
-                    (
-                        host,
-                        parse_port(port).ok_or_else(|| fault("its port is not a number from 1 to 65535"))?,
-                    )
-                }
-                None => return Err(fault("[ is not closed")),
-            },
-            None => match place.split_once(':') {
-                None => (place, usual),
-                Some((_, port)) if port.contains(':') => {
-                    return Err(fault("an IPv6 address is written in brackets"));
-                }
-                Some((host, port)) => (
-                    // As with the official client, whose dialer takes these for the host it runs on.
-                    if matches!(host, "" | "0.0.0.0") {
-                        LOCAL
-                    } else {
-                        host
-                    },
-                    parse_port(port).ok_or_else(|| fault("its port is not a number from 1 to 65535"))?,
-                ),
-            },
-        };
-        if let Some(reason) = host_fault(host) {
-            return Err(fault(reason));
-        }
-        Ok(Self::Tcp {
-            host: host.to_owned(),
-            port,
-            prefix: prefix.to_owned(),
-        })
-    }
-}
-
-/// Where an agent listens that is asked for by its port alone, or at all addresses of this host.
-const LOCAL: &str = "127.0.0.1";
-
-fn parse_port(text: &str) -> Option<u16> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|port| digits && *port != 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -451,61 +334,6 @@ mod tests {
             port,
             prefix: prefix.into(),
         }
-    }
-
-    #[test]
-    fn addresses_are_read_as_the_official_client_reads_them() {
-        for (text, expected) in [
-            ("127.0.0.1:8500", tcp("127.0.0.1", 8500, "")),
-            ("http://consul.example:8501", tcp("consul.example", 8501, "")),
-            ("http://consul.example", tcp("consul.example", 80, "")),
-            ("consul", tcp("consul", 80, "")),
-            ("[::1]:8500", tcp("::1", 8500, "")),
-            (":18500", tcp("127.0.0.1", 18500, "")),
-            ("http://:18500", tcp("127.0.0.1", 18500, "")),
-            ("0.0.0.0:8500", tcp("127.0.0.1", 8500, "")),
-            ("http://[::1]/", tcp("::1", 80, "")),
-            ("http://gate:80/consul/", tcp("gate", 80, "/consul")),
-            (
-                "unix:///run/consul.sock",
-                AgentAddress::Unix {
-                    path: "/run/consul.sock".into(),
-                },
-            ),
-        ] {
-            assert_eq!(text.parse::<AgentAddress>().unwrap(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn an_address_that_cannot_be_used_is_named() {
-        for text in [
-            "",
-            ":",
-            "a:",
-            "a:x",
-            "a:0",
-            "a:70000",
-            "a:+1",
-            "::1:8500",
-            "[::1",
-            "[::1]8500",
-            "ftp://a",
-            "http://",
-            "unix://x",
-            "a b:1",
-            "http://a/?x",
-            "tcp://a:1",
-        ] {
-            let error = text.parse::<AgentAddress>().unwrap_err().to_string();
-            assert!(error.contains(&format!("{text:?}")), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn an_address_is_printed_as_one_writes_it() {
-        assert_eq!(tcp("::1", 8500, "/c").to_string(), "[::1]:8500/c");
-        assert_eq!(AgentAddress::Unix { path: "/x".into() }.to_string(), "unix:///x");
     }
 
     #[test]

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::check::{Action, Outcome, Step};
-use crate::backoff::full_jitter;
+use crate::backoff::{after_pause, full_jitter};
 use crate::error::{DiscoveryError, EndError, Phase};
 
 /// The longest one attempt to deregister may take, so that there is a second on another connection.
 const ATTEMPT: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_CAP: Duration = Duration::from_secs(5);
+/// An agent that asks for a pause gets a second at least, and before the owner stops waiting one more attempt, which may
+/// take so long.
+const PAUSE: Duration = Duration::from_secs(1);
+const LAST_ATTEMPT: Duration = Duration::from_secs(1);
 /// With nobody listening at the agent's address, `end` gives up after this: it need not use up its bound.
 const NOBODY_THERE: Duration = Duration::from_secs(1);
 /// The time for the deregistration of a dropped lease, about which nobody waits to hear.
@@ -154,9 +158,21 @@ impl Ending {
         LOOKS.get(self.looks).copied().unwrap_or_default()
     }
 
+    /// A later attempt, but if that is too late for the owner and there is a second until then, one that is not.
+    fn in_time(&self, now: Instant, later: Instant) -> Instant {
+        let report_by = self.begun + self.bound;
+        match report_by.checked_sub(LAST_ATTEMPT) {
+            Some(last) if !self.reported && later > last && last >= now + PAUSE => last,
+            _ => later,
+        }
+    }
+
     fn failed(&mut self, now: Instant, random: u64, error: Arc<DiscoveryError>) {
         self.failures = self.failures.saturating_add(1);
-        self.next = now + full_jitter(self.failures, RETRY, RETRY_CAP, random);
+        self.next = match error.pause() {
+            None => now + full_jitter(self.failures, RETRY, RETRY_CAP, random),
+            Some(pause) => self.in_time(now, now + after_pause(pause, TAIL, random)),
+        };
         let nobody = matches!(
             &*error,
             DiscoveryError::Transport {

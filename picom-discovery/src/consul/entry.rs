@@ -207,6 +207,7 @@ impl Asked {
             text: Excerpt::new(format!(
                 "a server answered that has not heard from a leader for {silence:?}"
             )),
+            retry_after: None,
         })
     }
 }

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use base64::Engine as _;
 
-use super::config::{AgentAddress, ConfigError, ConsulConfig};
+use super::address::AgentAddress;
+use super::config::{ConfigError, ConsulConfig};
 use super::token::{Secret, Token};
 
 impl ConsulConfig {
@@ -23,8 +24,15 @@ impl ConsulConfig {
     /// | `CONSUL_HTTP_TOKEN_FILE` | a file with the token; wins over the former unless it is empty |
     /// | `CONSUL_NAMESPACE`, `CONSUL_PARTITION` | Enterprise only |
     ///
-    /// An empty variable counts as not set. In one thing we differ from the official client: it turns verification off
-    /// when `CONSUL_HTTP_SSL_VERIFY` is no bool at all; that is an error here.
+    /// An empty variable counts as not set. Where we differ from the official client:
+    ///
+    /// - `CONSUL_HTTP_SSL_VERIFY` that is no bool at all is an error; there it turns verification off.
+    /// - `CONSUL_CACERT` and `CONSUL_CAPATH` count both; there the former alone, if it is set. Of a directory we read 1,024
+    ///   files at most and follow no links to other directories.
+    /// - An address may end with a slash or have a path, which that of 1.8 does not take.
+    /// - A port of 0, a user before the host, and TLS over a unix socket are refused here, not when something is asked.
+    /// - The files of certificates and of the token are read again when they change.
+    /// - `HTTP_PROXY` and its like are not looked at: the agent is on this machine or in its network.
     ///
     /// # Errors
     /// A value that cannot be used. TLS without the feature `tls` of this crate is an error of
@@ -43,14 +51,13 @@ impl ConsulConfig {
                 reason: "it is not UTF-8".to_owned(),
             }),
         };
-        let mut config = Self::default();
-        if let Some(address) = read("CONSUL_HTTP_ADDR")? {
-            config = Self::at(&address)?;
-        }
         // What is no bool at all counts as off, as it does there.
-        if read("CONSUL_HTTP_SSL")?.as_deref().and_then(go_bool) == Some(true) {
-            config.tls.enabled = true;
-        }
+        let tls = read("CONSUL_HTTP_SSL")?.as_deref().and_then(go_bool) == Some(true);
+        let mut config = match read("CONSUL_HTTP_ADDR")? {
+            Some(address) => Self::at_with(&address, tls)?,
+            None => Self::default(),
+        };
+        config.tls.enabled |= tls;
         if let (true, AgentAddress::Unix { .. }) = (config.tls.enabled, &config.address) {
             return Err(ConfigError::Unsupported {
                 setting: "CONSUL_HTTP_SSL",
@@ -69,12 +76,7 @@ impl ConsulConfig {
         config.tls.ca_path = path("CONSUL_CAPATH");
         config.tls.client_cert = path("CONSUL_CLIENT_CERT");
         config.tls.client_key = path("CONSUL_CLIENT_KEY");
-        config.tls.server_name = read("CONSUL_TLS_SERVER_NAME")?.map(|name| match name.rsplit_once(':') {
-            Some((host, port)) if !host.contains(':') && port.bytes().all(|byte| byte.is_ascii_digit()) => {
-                host.to_owned()
-            }
-            _ => name,
-        });
+        config.tls.server_name = read("CONSUL_TLS_SERVER_NAME")?.map(|name| without_port(&name).to_owned());
         if let Some(pair) = read("CONSUL_HTTP_AUTH")? {
             config.basic_auth = Some(Secret::basic(&pair));
         }
@@ -100,6 +102,15 @@ impl ConsulConfig {
         config.partition = read("CONSUL_PARTITION")?;
         Ok(config)
     }
+}
+
+/// A host without the port behind it; what is no host with a port is a host.
+fn without_port(name: &str) -> &str {
+    let split = match name.strip_prefix('[') {
+        Some(inner) => inner.split_once("]:"),
+        None => name.rsplit_once(':').filter(|(host, _)| !host.contains(':')),
+    };
+    split.map_or(name, |(host, _)| host)
 }
 
 /// Go's idea of a bool in text.
@@ -185,6 +196,31 @@ mod tests {
                 (enabled, true),
                 "{variables:?}"
             );
+        }
+        for (address, tls, port) in [
+            ("consul", "1", 443),
+            ("http://consul", "true", 443),
+            ("http://consul/", "1", 443),
+            ("consul:8501", "1", 8501),
+            ("http://consul", "0", 80),
+            ("", "1", 8500),
+        ] {
+            let config = from(&[("CONSUL_HTTP_ADDR", address), ("CONSUL_HTTP_SSL", tls)]).unwrap();
+            let AgentAddress::Tcp { port: found, .. } = config.address else {
+                panic!()
+            };
+            assert_eq!(found, port, "{address} {tls}");
+        }
+        for (name, expected) in [
+            ("[::1]:99", "::1"),
+            ("::1", "::1"),
+            ("a", "a"),
+            ("a:", "a"),
+            ("a:https", "a"),
+            ("[::1]", "[::1]"),
+        ] {
+            let tls = from(&[("CONSUL_TLS_SERVER_NAME", name)]).unwrap().tls;
+            assert_eq!(tls.server_name.as_deref(), Some(expected));
         }
         let config = from(&[
             ("CONSUL_HTTP_SSL_VERIFY", "f"),

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,7 +13,6 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -27,9 +26,6 @@ const MAX_HEAD: usize = 64 << 10;
 const MAX_HEADERS: usize = 100;
 /// Bytes of an error's body we look at: its texts are one line.
 const MAX_ERROR_BODY: usize = 4 << 10;
-/// An idle connection is not used again after this: long enough for heartbeats and the look every minute, shorter than
-/// the idle times of ordinary proxies and NATs between us and a remote agent.
-const MAX_IDLE: Duration = Duration::from_secs(75);
 /// The header the token travels in.
 const TOKEN: &str = "x-consul-token";
 
@@ -70,14 +66,6 @@ pub(crate) struct Answer {
 pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: AbortHandle,
-}
-
-/// Connections for calls of one kind: a few, reused, so that one hanging call does not hold up another.
-#[derive(Debug)]
-pub(crate) struct Pool {
-    http: Arc<Http>,
-    idle: Mutex<Vec<(Connection, Instant)>>,
-    places: Semaphore,
 }
 
 impl Http {
@@ -161,16 +149,15 @@ impl Http {
             })
         };
         match timeout_at(deadline, opening).await {
-            Ok(opened) => opened.map_err(|source: Cause| DiscoveryError::Transport {
-                agent: self.agent.clone(),
+            Ok(opened) => opened.map_err(|source: Cause| {
                 // Taken and then reset: somebody is there, and has too many connections already.
-                phase: match source.downcast_ref::<io::Error>().map(io::Error::kind) {
+                let phase = match source.downcast_ref::<io::Error>().map(io::Error::kind) {
                     Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted) => {
                         Phase::Exchange
                     }
                     _ => Phase::Dial,
-                },
-                source,
+                };
+                self.transport(phase, source)
             }),
             Err(_) => Err(DiscoveryError::Timeout {
                 agent: self.agent.clone(),
@@ -257,11 +244,17 @@ impl Http {
     }
 
     fn broken(&self, phase: Phase, error: hyper::Error) -> DiscoveryError {
-        DiscoveryError::Transport {
-            agent: self.agent.clone(),
-            phase,
-            source: Arc::new(error),
+        self.transport(phase, Arc::new(error))
+    }
+
+    /// An error of a connection; those of TLS come while it is made, or with the first answer.
+    fn transport(&self, phase: Phase, source: Cause) -> DiscoveryError {
+        let agent = self.agent.clone();
+        #[cfg(feature = "tls")]
+        if let Some(fault) = super::tls::fault(&*source) {
+            return DiscoveryError::Tls { agent, fault, source };
         }
+        DiscoveryError::Transport { agent, phase, source }
     }
 }
 
@@ -291,62 +284,5 @@ impl Drop for Connection {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Connection")
-    }
-}
-
-impl Pool {
-    /// At most `places` connections.
-    pub(crate) fn new(http: Arc<Http>, places: usize) -> Self {
-        Self {
-            http,
-            idle: Mutex::default(),
-            places: Semaphore::new(places),
-        }
-    }
-
-    /// One exchange of an idempotent request (all of ours are), all of it within `within`; waiting for a place counts.
-    pub(crate) async fn call(
-        &self,
-        request: &Request,
-        token: Option<&HeaderValue>,
-        within: Duration,
-    ) -> Result<Answer, DiscoveryError> {
-        let begun = Instant::now();
-        let place: Result<_, _> = timeout_at(begun + within, self.places.acquire()).await;
-        let Ok(Ok(_place)) = place else {
-            // Nothing was sent.
-            let agent = self.http.agent.clone();
-            return Err(DiscoveryError::Timeout {
-                agent,
-                phase: Phase::Dial,
-                after: within,
-            });
-        };
-        let mut connection = self.take(begun);
-        let patience = Patience {
-            head: within.saturating_sub(begun.elapsed()),
-            body: None,
-            again: true,
-        };
-        let answer = self
-            .http
-            .exchange(&mut connection, request, token, patience)
-            .await;
-        if let Some(connection) = connection {
-            self.lock().push((connection, Instant::now()));
-        }
-        answer
-    }
-
-    fn take(&self, now: Instant) -> Option<Connection> {
-        let mut idle = self.lock();
-        idle.retain(|(connection, since)| {
-            !connection.is_closed() && now.saturating_duration_since(*since) < MAX_IDLE
-        });
-        idle.pop().map(|(connection, _)| connection)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Connection, Instant)>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

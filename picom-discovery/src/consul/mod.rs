@@ -5,6 +5,7 @@
 //! runtime of who watches, and `registrar`, on the heartbeat [`Lane`]. `api`, `answer` and `entry` are Consul's words,
 //! `http` and `dial` how they travel.
 
+mod address;
 mod answer;
 mod api;
 mod budget;
@@ -15,6 +16,7 @@ mod ending;
 mod entry;
 mod environment;
 mod http;
+mod pool;
 mod query;
 mod recall;
 mod registrar;
@@ -37,7 +39,8 @@ use self::api::Scope;
 use self::budget::Budget;
 use self::dial::TcpDial;
 use self::entry::View;
-use self::http::{Http, Pool};
+use self::http::Http;
+use self::pool::{Kin, Pool};
 use self::registrar::{Claim, Registrar};
 use self::resolver::Resolver;
 use self::token::TokenKeeper;
@@ -49,18 +52,16 @@ use crate::name::ServiceName;
 use crate::registration::Registration;
 use crate::watch::{Publisher, Watch};
 
-pub use self::config::{AgentAddress, ConfigError, Consistency, ConsulConfig, Reach, TlsSettings};
+pub use self::address::AgentAddress;
+pub use self::config::{ConfigError, Consistency, ConsulConfig, Reach, TlsSettings};
 pub use self::dial::{ByteStream, Dial};
 pub use self::token::{Secret, SecretError, Token};
-
-/// Connections for heartbeats, and as many for the other calls: one is enough until an agent hangs; then a few
-/// registrations should not wait for each other's time-outs.
-const POOL_PLACES: usize = 4;
 
 /// A client of one Consul agent. Cloning is cheap; clones share connections, and one watch per name.
 ///
 /// Connections to the agent: one per watched name, at most [`ConsulConfig::max_watches`] of them in the process (names
-/// beyond that take turns), and up to four each for heartbeats and other calls of a client, usually one.
+/// beyond that take turns); up to four each for heartbeats and other calls of a client, usually one. Clients of one agent
+/// share those, and all in the process have no more than 24 of each kind, half of them between two calls.
 /// Consul takes 200 from one address, and on loopback all processes of a machine share those.
 #[derive(Clone)]
 pub struct Consul {
@@ -116,18 +117,24 @@ impl Consul {
             }
         };
         config.check()?;
-        let budget = Budget::of(&config.address.to_string(), config.max_watches);
-        Self::over(config, dial, budget)
+        let budget = Budget::of(&config.address, config.max_watches);
+        let kin = Kin::of(&config);
+        Self::over(config, dial, budget, kin)
     }
 
     /// The same over connections of another kind; the address in `config` is used for the `Host` header and in
     /// messages only, and `max_watches` is this client's own.
     pub fn with_dial(config: ConsulConfig, dial: Arc<dyn Dial>) -> Result<Self, ConfigError> {
         let budget = Budget::new(config.max_watches);
-        Self::over(config, dial, budget)
+        Self::over(config, dial, budget, Kin::own())
     }
 
-    fn over(config: ConsulConfig, dial: Arc<dyn Dial>, budget: Arc<Budget>) -> Result<Self, ConfigError> {
+    fn over(
+        config: ConsulConfig,
+        dial: Arc<dyn Dial>,
+        budget: Arc<Budget>,
+        kin: Kin,
+    ) -> Result<Self, ConfigError> {
         config.check()?;
         let scheme = if config.tls.enabled { "https://" } else { "" };
         let agent: Arc<str> = format!("Consul at {scheme}{}", config.address).into();
@@ -154,8 +161,8 @@ impl Consul {
         let random = fastrand::Rng::with_seed(config.seed.unwrap_or_else(crate::random::seed));
         let client = Client {
             scope: Scope::new(&config),
-            beats: Pool::new(http.clone(), POOL_PLACES),
-            calls: Pool::new(http.clone(), POOL_PLACES),
+            beats: Pool::new(http.clone(), kin.clone(), budget.beats.clone()),
+            calls: Pool::new(http.clone(), kin, budget.calls.clone()),
             agent,
             http,
             token,

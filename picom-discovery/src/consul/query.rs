@@ -34,7 +34,7 @@ const RETRY_CAP: Duration = Duration::from_secs(10);
 /// Longest wait while nobody listens at the agent's address: a refused dial costs no one anything, and an agent that is
 /// back should be noticed within two seconds.
 const DIAL_CAP: Duration = Duration::from_secs(2);
-/// Least wait after 429 and 503, which ask for less.
+/// Least wait after a refused token, and what is added to the pause that 429 and 503 ask for.
 const LIMITED: Duration = Duration::from_secs(1);
 /// Longest wait after a refused token: someone has to change something.
 const DENIED_CAP: Duration = Duration::from_secs(30);
@@ -171,17 +171,16 @@ impl BlockingQuery {
         self.failures = self.failures.saturating_add(1);
         let jitter = |cap| full_jitter(self.failures, RETRY, cap, random);
         let delay = match error {
-            DiscoveryError::RateLimited { retry_after, .. } => {
-                // Spread beyond what was asked for, or all come back at one moment.
-                let least = retry_after.unwrap_or(LIMITED).max(LIMITED);
-                least + full_jitter(self.failures, LIMITED, RETRY_CAP, random)
-            }
             DiscoveryError::Denied { .. } => jitter(DENIED_CAP).max(LIMITED),
             DiscoveryError::BadRequest { .. } => jittered(WRONG, random),
             DiscoveryError::Transport {
                 phase: Phase::Dial, ..
             } => jitter(DIAL_CAP),
-            _ => jitter(RETRY_CAP),
+            _ => match error.pause() {
+                // Spread beyond what was asked for, or all come back at one moment.
+                Some(least) => least + full_jitter(self.failures, LIMITED, RETRY_CAP, random),
+                None => jitter(RETRY_CAP),
+            },
         };
         self.not_before = Some(now + delay);
     }

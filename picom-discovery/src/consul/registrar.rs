@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::Client;
 use super::answer::{Asked, Seen};
+use super::api::CheckStatus;
 use super::check::{Action, CheckTimes, Outcome, Step, TtlCheck};
 use crate::discovery::OnUnavailable;
 use crate::error::{DiscoveryError, RegisterError, chain};
@@ -181,9 +182,9 @@ impl Registrar {
                     let now = tokio::time::Instant::now();
                     let patience = self.check.end(now.into_std(), request.bound);
                     self.ended = Some(request);
-                    match action {
-                        Action::Register(_) => tokio::time::timeout_at(patience.into(), asking).await.ok(),
-                        Action::Beat(_) | Action::Look | Action::Maintain | Action::Deregister => None,
+                    match action.is_registration() {
+                        true => tokio::time::timeout_at(patience.into(), asking).await.ok(),
+                        false => None,
                     }
                 }
             }
@@ -203,7 +204,7 @@ impl Registrar {
             }
         }
         let error = outcome.as_ref().err().cloned();
-        if error.is_none() && matches!(action, Action::Register(_)) {
+        if error.is_none() && action.is_registration() {
             tracing::info!(
                 service = %self.registration.service(), id = %self.id, agent = %self.client.agent, "registered"
             );
@@ -297,7 +298,11 @@ async fn ask(
 ) -> (Outcome, u64) {
     // Heartbeats have connections of their own: they must not queue behind a call that a leaderless cluster holds.
     let (request, pool) = match action {
-        Action::Register(status) => (client.scope.register(registration, status), &client.calls),
+        Action::Register(status) => (client.scope.register(registration, status, false), &client.calls),
+        Action::RegisterDrained => (
+            client.scope.register(registration, CheckStatus::Critical, true),
+            &client.calls,
+        ),
         Action::Beat(status) => (client.scope.beat(id, status), &client.beats),
         Action::Look => (client.scope.look(id), &client.calls),
         Action::Maintain => (client.scope.maintain(id), &client.calls),
@@ -311,7 +316,7 @@ async fn ask(
     let outcome = match pool.call(&request, token.header.as_ref(), within).await {
         Err(error) => Err(error),
         Ok(answer) => match action {
-            Action::Register(_) => asked.registered(&answer).map(|()| Seen::Ours),
+            Action::Register(_) | Action::RegisterDrained => asked.registered(&answer).map(|()| Seen::Ours),
             Action::Beat(_) => asked.beaten(id, &answer).map(|()| Seen::Ours),
             Action::Look => asked.looked(registration, &answer),
             Action::Maintain => asked.maintained(id, &answer).map(|()| Seen::Ours),

@@ -339,6 +339,7 @@ mod tests {
                 request: "a watch",
                 status,
                 text,
+                retry_after: None,
             },
         })
     }

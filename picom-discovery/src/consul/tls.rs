@@ -12,10 +12,16 @@ use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVe
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use tokio_rustls::rustls::{
+    AlertDescription, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 
 use super::config::{ConfigError, TlsSettings};
 use super::dial::{ByteStream, Dial, TcpDial};
+use crate::error::TlsFault;
+
+/// Files in a directory of authorities: a system has some hundred and fifty, and all are looked at before a connection.
+const MAX_FILES: usize = 1024;
 
 /// Connections to one agent, verified as the settings say.
 #[derive(Debug)]
@@ -124,6 +130,39 @@ fn configuration(settings: &TlsSettings) -> Result<ClientConfig, ConfigError> {
     Ok(config)
 }
 
+/// What is wrong between us and an agent that TLS was spoken with, if anything in this chain of errors is TLS's.
+pub(crate) fn fault(error: &(dyn std::error::Error + 'static)) -> Option<TlsFault> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // What an error of the system carries is not among its sources.
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(|error| error.get_ref())
+            .and_then(|inner| inner.downcast_ref());
+        if let Some(found) = error.downcast_ref::<Error>().or(inner) {
+            return match found {
+                Error::InvalidCertificate(_) => Some(TlsFault::Theirs),
+                Error::AlertReceived(
+                    AlertDescription::CertificateRequired
+                    | AlertDescription::NoCertificate
+                    | AlertDescription::BadCertificate
+                    | AlertDescription::UnsupportedCertificate
+                    | AlertDescription::CertificateRevoked
+                    | AlertDescription::CertificateExpired
+                    | AlertDescription::CertificateUnknown
+                    | AlertDescription::UnknownCA
+                    | AlertDescription::DecryptError
+                    | AlertDescription::AccessDenied,
+                ) => Some(TlsFault::Ours),
+                Error::InvalidMessage(_) => Some(TlsFault::NotSpoken),
+                _ => None,
+            };
+        }
+        next = error.source();
+    }
+    None
+}
+
 /// Those of the settings, or the system's.
 fn roots(settings: &TlsSettings) -> Result<RootCertStore, ConfigError> {
     let mut store = RootCertStore::empty();
@@ -168,13 +207,23 @@ fn certificates(path: &Path, setting: &'static str) -> Result<Vec<CertificateDer
     Ok(found)
 }
 
-/// The files of a directory, in order.
+/// The files of a directory and of those in it, in order, as the official client takes them.
 fn listed(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.is_file() {
-            files.push(path);
+    let mut open = vec![directory.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let path = entry.path();
+            // Of the link, if it is one: directories that are linked to may go round in circles.
+            if entry.file_type()?.is_dir() {
+                open.push(path);
+            } else if path.is_file() {
+                files.push(path);
+            }
+            if files.len() + open.len() > MAX_FILES {
+                return Err(io::Error::other(format!("it holds more than {MAX_FILES} files")));
+            }
         }
     }
     files.sort();

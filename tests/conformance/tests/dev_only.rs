@@ -1,15 +1,22 @@
-//! Behaviours that the dev agent has to be told to show: a refusal, and a limit of connections.
+//! Behaviours that the dev agent has to be told to show: a refusal, a limit of its rate, and one of connections.
 
 use std::error::Error as _;
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use picom_conformance::{Dev, Entry, Subject, service};
-use picom_discovery::consul::{Consul, ConsulConfig};
-use picom_discovery::dev_agent::{Calls, Compat, DevAgent, DevAgentConfig, Failure};
-use picom_discovery::{Discovery, DiscoveryError, Freshness, OnUnavailable, RegisterError, Snapshot, Watch};
+use picom_discovery::consul::{ByteStream, Consul, ConsulConfig, Dial};
+use picom_discovery::dev_agent::{
+    Calls, Compat, DevAgent, DevAgentConfig, Failure, InMemoryAgent, RequestLine,
+};
+use picom_discovery::{
+    Discovery, DiscoveryError, Freshness, Lane, OnUnavailable, RegisterError, Registration, Snapshot, Watch,
+};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -71,6 +78,85 @@ async fn a_refused_token_is_an_error_and_empties_nothing() {
         dev.faults().heal();
         until(&mut unknown, |now| {
             now.freshness.is_live() && ports(now) == [9000]
+        })
+        .await;
+    }
+}
+
+/// What is asked of an agent: when, and by which path.
+type Asked = Arc<Mutex<Vec<(Instant, String)>>>;
+
+#[derive(Debug)]
+struct ToAgent(InMemoryAgent);
+
+#[async_trait]
+impl Dial for ToAgent {
+    async fn dial(&self) -> io::Result<Box<dyn ByteStream>> {
+        Ok(Box::new(self.0.connect()?))
+    }
+}
+
+/// An agent that writes down what it is asked, and a process that uses it.
+fn observed() -> (Arc<ToAgent>, Asked, Consul) {
+    let asked = Asked::default();
+    let log = asked.clone();
+    let observer = Arc::new(move |line: &RequestLine| {
+        log.lock().unwrap().push((Instant::now(), line.target.clone()));
+    });
+    let agent = DevAgent::in_memory(DevAgentConfig {
+        observer: Some(observer),
+        seed: Some(1),
+        ..DevAgentConfig::default()
+    });
+    let agent = Arc::new(ToAgent(agent));
+    let mut config = ConsulConfig::new("agent.test", 8500);
+    (config.lane, config.seed, config.settling) = (Lane::Inline, Some(1), Duration::ZERO);
+    let process = Consul::with_dial(config, agent.clone()).unwrap();
+    (agent, asked, process)
+}
+
+/// The pauses between requests of this path.
+fn pauses(asked: &Asked, path: &str) -> Vec<Duration> {
+    let asked = asked.lock().unwrap();
+    let times: Vec<_> = asked.iter().filter(|(_, target)| target.contains(path)).collect();
+    times.windows(2).map(|pair| pair[1].0 - pair[0].0).collect()
+}
+
+/// 43: heartbeats, maintenance and the end are put off by 429 and 503 too, for as long as the time to live and the bound
+/// of the end allow.
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_is_kept_by_heartbeats_maintenance_and_the_end() {
+    for (status, retry_after) in [(429, None), (503, None), (429, Some(5 * SECOND))] {
+        let (agent, asked, process) = observed();
+        let registration = Registration::new(service(), "127.0.0.1", 9000).unwrap();
+        let lease = process.register(registration, OnUnavailable::Fail).await.unwrap();
+        agent.0.faults().fail(Some(Failure {
+            calls: Calls::All,
+            status,
+            text: String::new(),
+            retry_after,
+        }));
+        let least = retry_after.unwrap_or(SECOND);
+        asked.lock().unwrap().clear();
+        sleep(25 * SECOND).await;
+        let beats = pauses(&asked, "/check/pass/");
+        assert!(beats.len() >= 2, "{beats:?}");
+        assert!(beats.iter().all(|pause| *pause >= least), "{beats:?}");
+        asked.lock().unwrap().clear();
+        assert!(!lease.drain(20 * SECOND).await);
+        let maintenance = pauses(&asked, "/maintenance/");
+        assert!(maintenance.len() >= 2, "{maintenance:?}");
+        assert!(maintenance.iter().all(|pause| *pause >= least), "{maintenance:?}");
+        asked.lock().unwrap().clear();
+        lease.end(8 * SECOND).await.unwrap_err();
+        let ends = pauses(&asked, "/deregister/");
+        assert!(!ends.is_empty() && ends.len() <= 8, "{ends:?}");
+        assert!(ends.iter().all(|pause| *pause >= SECOND), "{ends:?}");
+        agent.0.faults().heal();
+        // It goes on behind.
+        let mut watch = process.watch(&service());
+        until(&mut watch, |now| {
+            now.freshness.is_live() && now.instances.is_empty()
         })
         .await;
     }

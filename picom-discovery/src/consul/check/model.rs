@@ -34,11 +34,11 @@ impl Model {
             return Err(timed_out());
         }
         let outcome = match action {
-            Action::Register(_) if matches!(fate, Fate::Late) => {
+            Action::Register(_) | Action::RegisterDrained if matches!(fate, Fate::Late) => {
                 self.late = true;
                 return Err(timed_out());
             }
-            Action::Register(_) => {
+            Action::Register(_) | Action::RegisterDrained => {
                 self.holds = true;
                 Ok(Seen::Ours)
             }
@@ -104,7 +104,7 @@ proptest! {
                     steps += 1;
                     busy += 1;
                     prop_assert!(busy < 8, "{action:?} without a pause");
-                    prop_assert!(!(ended && matches!(action, Action::Register(_) | Action::Beat(_) | Action::Maintain)));
+                    prop_assert!(!(ended && (action.is_registration() || matches!(action, Action::Beat(_) | Action::Maintain))));
                     let outcome = agent.ask(action, fate);
                     if agent.late && late_at.is_none() {
                         late_at = Some(play.now + millis(late_comes * 1000));

@@ -4,14 +4,14 @@ use super::*;
 use crate::error::{Cause, Phase, ProtocolFault};
 use crate::excerpt::Excerpt;
 
-const TTL: Duration = Duration::from_secs(30);
-const BEAT: Duration = Duration::from_secs(10);
-const PASS: Action = Action::Beat(CheckStatus::Passing);
-const REGISTER: Action = Action::Register(CheckStatus::Passing);
+pub(super) const TTL: Duration = Duration::from_secs(30);
+pub(super) const BEAT: Duration = Duration::from_secs(10);
+pub(super) const PASS: Action = Action::Beat(CheckStatus::Passing);
+pub(super) const REGISTER: Action = Action::Register(CheckStatus::Passing);
 /// Half of the span of numbers: jitter of exactly nothing.
-const MIDDLE: u64 = u64::MAX / 2 + 1;
+pub(super) const MIDDLE: u64 = u64::MAX / 2 + 1;
 
-fn secs(number: u64) -> Duration {
+pub(super) fn secs(number: u64) -> Duration {
     Duration::from_secs(number)
 }
 
@@ -43,7 +43,7 @@ pub(super) fn forgotten() -> Arc<DiscoveryError> {
     })
 }
 
-fn denied() -> Arc<DiscoveryError> {
+pub(super) fn denied() -> Arc<DiscoveryError> {
     Arc::new(DiscoveryError::Denied {
         agent: "a".into(),
         request: "r",
@@ -67,6 +67,27 @@ pub(super) fn unavailable() -> Arc<DiscoveryError> {
         request: "r",
         status: 500,
         text,
+        retry_after: None,
+    })
+}
+
+/// Asks for a pause of so many seconds.
+pub(super) fn limited(seconds: Option<u64>) -> Arc<DiscoveryError> {
+    Arc::new(DiscoveryError::RateLimited {
+        agent: "a".into(),
+        request: "r",
+        text: Excerpt::new("x"),
+        retry_after: seconds.map(secs),
+    })
+}
+
+pub(super) fn overloaded() -> Arc<DiscoveryError> {
+    Arc::new(DiscoveryError::Unavailable {
+        agent: "a".into(),
+        request: "r",
+        status: 503,
+        text: Excerpt::new("x"),
+        retry_after: None,
     })
 }
 
@@ -83,7 +104,7 @@ impl Play {
         Self::with_ttl(TTL)
     }
 
-    fn with_ttl(ttl: Duration) -> Self {
+    pub(super) fn with_ttl(ttl: Duration) -> Self {
         Self::with_times(CheckTimes::new(ttl, secs(15), Duration::ZERO))
     }
 
@@ -99,7 +120,7 @@ impl Play {
     }
 
     /// Registered and beaten once.
-    fn passing() -> Self {
+    pub(super) fn passing() -> Self {
         let mut play = Self::new();
         play.expect(REGISTER, secs(0), Ok(Seen::Ours));
         play.expect(PASS, secs(0), Ok(Seen::Ours));
@@ -108,7 +129,7 @@ impl Play {
     }
 
     /// The next action and how long was slept before it.
-    fn next(&mut self) -> (Action, Duration, Duration) {
+    pub(super) fn next(&mut self) -> (Action, Duration, Duration) {
         let from = self.now;
         for _ in 0..100 {
             match self.check.step(self.now, self.alive) {
@@ -127,21 +148,21 @@ impl Play {
     }
 
     /// The next action must be this, after this time; it is answered at once.
-    fn expect(&mut self, action: Action, after: Duration, outcome: Outcome) -> Duration {
+    pub(super) fn expect(&mut self, action: Action, after: Duration, outcome: Outcome) -> Duration {
         let (actual, slept, within) = self.next();
         assert_eq!((actual, slept.as_millis()), (action, after.as_millis()));
         self.check.answered(self.now, MIDDLE, action, outcome);
         within
     }
 
-    fn report(&mut self) -> Result<(), EndError> {
+    pub(super) fn report(&mut self) -> Result<(), EndError> {
         match self.check.step(self.now, self.alive) {
             Step::Report(result) => result,
             other => panic!("{other:?}"),
         }
     }
 
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         let step = self.check.step(self.now, self.alive);
         assert!(matches!(step, Step::Finished), "{step:?}");
     }
@@ -225,20 +246,16 @@ fn a_heartbeat_that_is_never_answered_is_followed_by_the_next_within_half_the_tt
 #[test]
 fn what_a_heartbeat_answers_decides_what_comes_next() {
     type Row = (Arc<DiscoveryError>, Action, Duration);
-    let limited = Arc::new(DiscoveryError::RateLimited {
-        agent: "a".into(),
-        request: "r",
-        retry_after: None,
-    });
     let broken = Arc::new(DiscoveryError::Protocol {
         agent: "a".into(),
         request: "r",
         fault: ProtocolFault::Status(301),
     });
-    let table: [Row; 8] = [
+    let table: [Row; 9] = [
         (timed_out(), PASS, secs(1)),
         (refused(), PASS, secs(1)),
-        (limited, PASS, secs(1)),
+        (limited(None), PASS, millis(1100)),
+        (overloaded(), PASS, millis(1100)),
         (denied(), PASS, secs(5)),
         (forgotten(), REGISTER, secs(0)),
         (unavailable(), Action::Look, secs(0)),
@@ -411,25 +428,6 @@ fn who_says_that_it_does_not_serve_fails_its_check_and_is_asked_every_second() {
     play.expect(Action::Register(CheckStatus::Critical), secs(0), Ok(Seen::Ours));
     play.expect(fail, secs(0), Ok(Seen::Ours));
     assert!(play.check.is_confirmed());
-}
-
-#[test]
-fn a_draining_instance_is_put_out_of_service_and_so_again_after_a_registration() {
-    let mut play = Play::passing();
-    play.check.drain();
-    play.expect(Action::Maintain, secs(0), Err(timed_out()));
-    assert!(!play.check.is_drained());
-    play.expect(Action::Maintain, secs(1), Ok(Seen::Ours));
-    assert!(play.check.is_drained());
-    // Forgotten: it fails until it is out of service again, and only then passes.
-    let (action, ..) = play.next();
-    assert_eq!(action, PASS);
-    play.check.answered(play.now, 0, action, Err(forgotten()));
-    play.expect(Action::Register(CheckStatus::Critical), secs(0), Ok(Seen::Ours));
-    assert!(!play.check.is_drained());
-    play.expect(Action::Maintain, secs(0), Ok(Seen::Ours));
-    play.expect(PASS, secs(0), Ok(Seen::Ours));
-    assert!(play.check.is_drained());
 }
 
 #[test]

@@ -21,6 +21,7 @@ fn unavailable() -> DiscoveryError {
         request: "a watch",
         status: 500,
         text,
+        retry_after: None,
     }
 }
 
@@ -98,6 +99,7 @@ fn every_error_is_followed_by_a_plain_read() {
     let limited = |after| DiscoveryError::RateLimited {
         agent: agent.clone(),
         request: "a watch",
+        text: Excerpt::new("x"),
         retry_after: after,
     };
     for (error, least, most) in [
@@ -130,6 +132,17 @@ fn every_error_is_followed_by_a_plain_read() {
             100,
         ),
         (limited(None), 1500, 2000),
+        (
+            DiscoveryError::Unavailable {
+                agent: agent.clone(),
+                request: "a watch",
+                status: 503,
+                text: Excerpt::new("x"),
+                retry_after: Some(Duration::from_secs(3)),
+            },
+            3500,
+            4000,
+        ),
         (limited(Some(Duration::from_secs(7))), 7500, 8000),
         (limited(Some(Duration::ZERO)), 1500, 2000),
         (
@@ -340,7 +353,7 @@ proptest! {
                 }
                 Event::Limit => {
                     let error = DiscoveryError::RateLimited {
-                        agent: "a".into(), request: "a watch", retry_after: Some(Duration::from_secs(60)),
+                        agent: "a".into(), request: "a watch", text: Excerpt::new("x"), retry_after: Some(Duration::from_secs(60)),
                     };
                     query.failed(now, &error, random);
                     last_good = None;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use picom_discovery::{Health, OnUnavailable, Registration, RegistrationError};
+use picom_discovery::{Health, OnUnavailable, RegisterError, Registration, RegistrationError};
 use serde_json::json;
 
 use super::{SECOND, SOON, announce, api, watched};
@@ -175,7 +175,17 @@ pub async fn what_is_wrong_is_refused_in_consuls_words(subject: &dyn Subject) {
         assert_eq!(answer.status, 400, "{body}: {}", answer.text);
         assert!(answer.text.contains(words), "{body}: {}", answer.text);
     }
-    // A name the agent has and we could not know to be wrong: it is refused for good, not tried for ever.
+    // What we could not know to be wrong is refused for good, not tried for ever: a namespace, of an agent that has none.
+    let named = subject.process_with(&|config| config.namespace = Some("team".to_owned()));
+    let refused = named
+        .register(subject.registration(9000), OnUnavailable::KeepTrying)
+        .await;
+    let Err(RegisterError::Refused { source, .. }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(source.is_permanent(), "{source}");
+    assert!(source.to_string().contains("Enterprise"), "{source}");
+    // What we can know is not asked.
     assert!(subject.registration(9000).with_meta("a b", "c").is_err());
     assert!(subject.registration(9000).with_weight(0).is_err());
 }

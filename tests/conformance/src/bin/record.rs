@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use picom_conformance::{RealConsul, recording};
 
@@ -10,6 +11,16 @@ use picom_conformance::{RealConsul, recording};
 async fn main() -> ExitCode {
     let consul = RealConsul::start().await;
     let version = consul.version().await;
+    // A moment after there is a leader the servers know all of the node; until then its answers are others.
+    while !consul
+        .plain_api()
+        .call("GET", "/catalog/nodes", None)
+        .await
+        .text
+        .contains("wan_ipv4")
+    {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let exchanges = recording::ask_all(consul.plain_api(), &consul.node()).await;
     if version != recording::RECORDED {
         eprintln!(

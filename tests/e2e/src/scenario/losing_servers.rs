@@ -9,6 +9,7 @@ use crate::cluster::{Sight, Times, is_stale, usable};
 use crate::history;
 use crate::node::Node;
 use crate::protocol::{Command, Load, Settings, Standing};
+use crate::signal::Signal;
 use crate::world::{Server, World};
 
 /// The time to live in production: elections are shorter.
@@ -16,6 +17,9 @@ const TTL: Duration = Duration::from_secs(30);
 
 /// A watch must have noticed within this that nobody answers, as far as anything tells it.
 const NOTICED: Duration = Duration::from_secs(60);
+
+/// A closed connection makes a set stale within this, killing everything included.
+const TOLD: Duration = Duration::from_secs(1);
 
 /// How long a newcomer may stay unseen behind the first answer of a leader.
 const SEEN: Duration = Duration::from_secs(1);
@@ -55,7 +59,8 @@ pub async fn a_leader_that_is_killed_costs_no_call(world: &World) {
     // The one that was lost comes back as a follower, and nobody notices.
     leader.start();
     cluster.until_whole().await;
-    play.checks().await;
+    // Nor does the one that took over keep an instance alive that was killed.
+    play.checks().await.a_killed_one_is_out().await;
 }
 
 /// A leader that takes everything and answers nothing, for twenty seconds. The others elect one of themselves, but the
@@ -103,6 +108,13 @@ pub async fn a_restart_of_everything_costs_no_call(world: &World) {
     for member in cluster.members() {
         member.kill().await;
     }
+    // Every connection is closed, so the watch knows at once.
+    let stale = play
+        .sight
+        .first(play.struck, NOTICED, "a stale set", is_stale)
+        .await;
+    let stale = stale - play.struck;
+    assert!(stale <= TOLD, "known as stale after {stale:?}");
     let newcomer = play.newcomer().await;
     for member in cluster.members() {
         member.start();
@@ -202,7 +214,7 @@ impl<'a> Play<'a> {
     }
 
     /// Nobody was lost from sight, no call failed, and the newcomer was seen in time.
-    async fn checks(mut self) {
+    async fn checks(mut self) -> Self {
         self.caller.calls(50).await;
         let records = self.caller.end_load().await;
         let failures = history::failures(&records);
@@ -231,6 +243,22 @@ impl<'a> Play<'a> {
             self.behind
         );
         assert!(missed.is_empty(), "{known:?} was not always usable: {missed:?}");
+        self
+    }
+
+    /// An instance whose process is killed is out of service once its time to live has passed.
+    async fn a_killed_one_is_out(mut self) {
+        let port = port_of(&self.first[0].listens);
+        let killed = Instant::now();
+        self.first[0].node.signal(Signal::Kill);
+        self.first[0].node.exit(SEEN).await;
+        let out = |now: &picom_discovery::Snapshot| now.freshness.is_live() && !usable(now).contains(&port);
+        let out = self
+            .sight
+            .first(killed, TTL + TTL / 3, "the killed one out of service", out)
+            .await;
+        let took = out - killed;
+        assert!(took <= TTL + SEEN, "out after {took:?}");
     }
 }
 
