@@ -50,6 +50,11 @@ impl FrameCodec {
         self.length.limit()
     }
 
+    /// The same codec with another limit of what it takes. It holds from the next frame on.
+    pub fn set_limit(&mut self, limit: u32) {
+        self.length.set_limit(limit);
+    }
+
     /// The longest payload it sends from here on, in bytes: the frame limit of the peer's hello (PROTOCOL §4.4).
     pub fn set_send_limit(&mut self, limit: u32) {
         self.send_limit = limit;

@@ -32,6 +32,8 @@ const QUIET: u64 = 512;
 /// The read buffer grows from a size at which idle connections cost little to one at which large bodies cost few calls.
 const FIRST_READ: usize = 512;
 const MOST_READ: usize = 256 * 1024;
+/// A hello takes less than 1 KiB, and a goaway in its place not much more (PROTOCOL §4.5).
+const HELLO_LIMIT: u32 = 8 * 1024;
 /// Reads in one turn, so that a peer that sends without end does not keep the others on the same thread waiting.
 const READS: usize = 8;
 /// Room for arrivals that is kept between turns, 2 KiB: there are many idle connections.
@@ -52,6 +54,9 @@ pub(super) struct Driver {
     read_step: usize,
     /// The first bytes have been looked at.
     sniffed: bool,
+    /// The peer's hello has come: from here on a frame may be as long as the limit says.
+    greeted: bool,
+    frame_limit: u32,
     /// Complete frames wait in the read buffer for the next turn.
     left_over: bool,
     /// For so many turns nothing was written because of that.
@@ -93,10 +98,12 @@ impl Driver {
             io,
             shared,
             handler,
-            codec: FrameCodec::new(config.frame_limit),
+            codec: FrameCodec::new(config.frame_limit.min(HELLO_LIMIT)),
             read: BytesMut::new(),
             read_step: FIRST_READ,
             sniffed: role == Role::Client,
+            greeted: false,
+            frame_limit: config.frame_limit,
             left_over: false,
             held_back: 0,
             partial_since: None,
@@ -198,6 +205,7 @@ impl Driver {
             }
         }
         let (codec, read) = (&mut self.codec, &mut self.read);
+        let (greeted, frame_limit) = (&mut self.greeted, self.frame_limit);
         let (taken, progress) = self.shared.with_wakes(&mut self.wakes, |state| {
             let limit = state.mux.frames_a_turn();
             let mut frames = 0;
@@ -210,6 +218,10 @@ impl Driver {
                         tracing::trace!(?frame, "received");
                         frames += 1;
                         state.mux.handle_frame(frame, now);
+                        if !*greeted && state.mux.peer_limits().is_some() {
+                            *greeted = true;
+                            codec.set_limit(frame_limit);
+                        }
                     }
                     Ok(None) => return (Taken::All, frames > 0),
                     Err(error) => state.mux.handle_bad_bytes(error),

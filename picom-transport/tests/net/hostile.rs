@@ -80,15 +80,6 @@ async fn silence_is_closed_after_the_hello_time_out() {
     settled(&running, 1).await;
 }
 
-#[tokio::test]
-async fn a_length_over_the_limit_is_refused_from_the_prefix() {
-    let running = serve(quick());
-    // A good hello's first byte behind a prefix of 4 GiB.
-    let answer = say(&running, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0x9d]).await;
-    let text = String::from_utf8_lossy(&answer);
-    assert!(text.contains("66560"), "the goaway names the limit: {text:?}");
-}
-
 /// A client made of bytes: it has shaken hands and does what no client of ours would.
 async fn raw_client(running: &Running) -> TcpStream {
     let mut socket = TcpStream::connect(running.address).await.unwrap();
@@ -190,5 +181,25 @@ async fn a_frame_that_is_never_completed_does_not_hold_its_connection() {
     let running = serve(quick());
     // The first bytes of a hello, and then nothing.
     assert!(say(&running, &[0x40, 0x9d, 0x00, 0xa5]).await.len() < 256);
+    settled(&running, 0).await;
+}
+
+#[tokio::test]
+async fn a_length_over_the_limit_is_refused_from_the_prefix() {
+    let running = serve(quick());
+    // Before the handshake, a good hello's first byte behind a prefix of 9,000 bytes, which a frame may have later on.
+    let answer = say(&running, &[0xa8, 0x46, 0x9d, 0x00]).await;
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.contains("9000") && text.contains("8192"), "{text:?}");
+    // Behind it, the first byte of a frame behind 4 GiB.
+    let mut socket = raw_client(&running).await;
+    socket
+        .write_all(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0x9d])
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    let _ = socket.take(4096).read_to_end(&mut answer).await;
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.contains("66560"), "the goaway names the limit: {text:?}");
     settled(&running, 0).await;
 }
