@@ -1,6 +1,7 @@
 //! The one task of a connection: it reads frames into the multiplexer, hands out what the peer opened, and writes what the
 //! multiplexer has to say, as much as the socket takes. Everything that waits, waits inside the multiplexer.
 
+use super::blocks::Blocks;
 use super::incoming::{Incoming, StreamHandler, Turn};
 use super::recv::RecvHalf;
 use super::send::SendHalf;
@@ -32,6 +33,8 @@ const QUIET: u64 = 512;
 /// The read buffer grows from a size at which idle connections cost little to one at which large bodies cost few calls.
 const FIRST_READ: usize = 512;
 const MOST_READ: usize = 256 * 1024;
+/// From here on buffers are used again: the allocator gets such blocks from the system, and gives them back to it.
+const LARGE_READ: usize = 128 * 1024;
 /// A hello takes less than 1 KiB, and a goaway in its place not much more (PROTOCOL §4.5).
 const HELLO_LIMIT: u32 = 8 * 1024;
 /// Reads in one turn, so that a peer that sends without end does not keep the others on the same thread waiting.
@@ -50,6 +53,8 @@ pub(super) struct Driver {
     handler: Option<Arc<dyn StreamHandler>>,
     codec: FrameCodec,
     read: BytesMut,
+    /// Read buffers of before.
+    blocks: Blocks,
     /// How much room a read is given at least.
     read_step: usize,
     /// The first bytes have been looked at.
@@ -100,6 +105,7 @@ impl Driver {
             handler,
             codec: FrameCodec::new(config.frame_limit.min(HELLO_LIMIT)),
             read: BytesMut::new(),
+            blocks: Blocks::default(),
             read_step: FIRST_READ,
             sniffed: role == Role::Client,
             greeted: false,
@@ -171,7 +177,12 @@ impl Driver {
     }
 
     fn make_room(&mut self) {
-        if self.read.capacity() - self.read.len() < self.read_step {
+        if self.read.capacity() - self.read.len() >= self.read_step {
+            return;
+        }
+        if self.read_step >= LARGE_READ && !self.read.try_reclaim(self.read_step) {
+            self.blocks.renew(&mut self.read, self.read_step);
+        } else {
             self.read.reserve(self.read_step);
         }
     }
@@ -516,6 +527,7 @@ impl Future for Driver {
                     // Seconds without a frame: the buffer is worth more elsewhere.
                     driver.read = BytesMut::new();
                     driver.read_step = FIRST_READ;
+                    driver.blocks.clear();
                     driver.codec.shrink();
                     drop(driver.shared.with_wakes(&mut driver.wakes, State::shrink));
                 }

@@ -1,5 +1,6 @@
 //! The tasks around the multiplexer: a driver between it and the byte stream, and the halves and handles in users' hands.
 
+mod blocks;
 mod connection;
 mod driver;
 mod incoming;

@@ -107,9 +107,12 @@ impl<const ARRAYS: bool> Client<ARRAYS> {
 impl<const ARRAYS: bool> Caller for Client<ARRAYS> {
     async fn connect(target: &Target) -> Result<Self> {
         let builder = builder("caller", &target.addresses, target.agent.as_deref(), target.large)?;
-        Ok(Client {
+        let mut client = Client {
             picom: builder.build()?,
-        })
+        };
+        // The others connect here, too: picom does so with its first call.
+        ensure!(client.add(2, 5).await? == 7, "a wrong sum");
+        Ok(client)
     }
 
     async fn fork(&self) -> Result<Self> {
