@@ -29,6 +29,8 @@ pub struct FrameCodec {
     copies: BytesMut,
     /// How long that block is.
     block: usize,
+    /// No body is split off the read buffer.
+    copying: bool,
     failed: bool,
 }
 
@@ -41,6 +43,7 @@ impl FrameCodec {
             send_limit: u32::MAX,
             copies: BytesMut::new(),
             block: 0,
+            copying: false,
             failed: false,
         }
     }
@@ -60,12 +63,18 @@ impl FrameCodec {
         self.send_limit = limit;
     }
 
+    /// From here on every body is copied out of the read buffer, or again only short ones: for when bodies that are kept hold
+    /// read buffers enough.
+    pub fn set_copying(&mut self, copying: bool) {
+        self.copying = copying;
+    }
+
     fn next(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
         let Some(len) = self.length.advance(src)? else {
             return Ok(None);
         };
         let (copies, block) = (&mut self.copies, &mut self.block);
-        if len < COPY_BELOW {
+        if len < COPY_BELOW || self.copying {
             let payload = src.get(..len).unwrap_or_default();
             let frame = head::parse(payload, |body| copy((copies, block), payload, body));
             src.advance(len);

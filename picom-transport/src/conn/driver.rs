@@ -33,8 +33,9 @@ const QUIET: u64 = 512;
 /// The read buffer grows from a size at which idle connections cost little to one at which large bodies cost few calls.
 const FIRST_READ: usize = 512;
 const MOST_READ: usize = 256 * 1024;
-/// From here on buffers are used again: the allocator gets such blocks from the system, and gives them back to it.
-const LARGE_READ: usize = 128 * 1024;
+/// From here on buffers are used again, and it is counted how many bodies hold. Such are those that bodies are cut from
+/// which are much smaller; shorter reads come in buffers of about their own length.
+const LARGE_READ: usize = 32 * 1024;
 /// A hello takes less than 1 KiB, and a goaway in its place not much more (PROTOCOL §4.5).
 const HELLO_LIMIT: u32 = 8 * 1024;
 /// Reads in one turn, so that a peer that sends without end does not keep the others on the same thread waiting.
@@ -55,6 +56,8 @@ pub(super) struct Driver {
     read: BytesMut,
     /// Read buffers of before.
     blocks: Blocks,
+    /// Bodies are copied out of the read buffer, because they hold enough of them.
+    copying: bool,
     /// How much room a read is given at least.
     read_step: usize,
     /// The first bytes have been looked at.
@@ -106,6 +109,7 @@ impl Driver {
             codec: FrameCodec::new(config.frame_limit.min(HELLO_LIMIT)),
             read: BytesMut::new(),
             blocks: Blocks::default(),
+            copying: false,
             read_step: FIRST_READ,
             sniffed: role == Role::Client,
             greeted: false,
@@ -180,10 +184,19 @@ impl Driver {
         if self.read.capacity() - self.read.len() >= self.read_step {
             return;
         }
-        if self.read_step >= LARGE_READ && !self.read.try_reclaim(self.read_step) {
-            self.blocks.renew(&mut self.read, self.read_step);
-        } else {
-            self.read.reserve(self.read_step);
+        let step = self.read_step;
+        if step < LARGE_READ {
+            return self.read.reserve(step);
+        }
+        if self.copying && self.blocks.has_room(step) {
+            self.copying = false;
+            self.codec.set_copying(false);
+        }
+        if !self.read.try_reclaim(step) && !self.blocks.renew(&mut self.read, step) {
+            // Bodies hold enough: of what follows none does.
+            self.copying = true;
+            self.codec.set_copying(true);
+            self.read.reserve(step);
         }
     }
 
@@ -527,7 +540,7 @@ impl Future for Driver {
                     // Seconds without a frame: the buffer is worth more elsewhere.
                     driver.read = BytesMut::new();
                     driver.read_step = FIRST_READ;
-                    driver.blocks.clear();
+                    driver.blocks.shrink();
                     driver.codec.shrink();
                     drop(driver.shared.with_wakes(&mut driver.wakes, State::shrink));
                 }
