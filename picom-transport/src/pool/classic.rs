@@ -10,11 +10,6 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// The connect time-out of these is so many halves of the usual one: by default it then survives the loss of one SYN, which the
-/// kernel repeats after just a second. Services of the Node library lose them in bursts, since each call is a connection and
-/// their kernel keeps 511. A native dial is one for many callers, who are better off elsewhere after a second.
-const HALVES: u32 = 3;
-
 /// See the module.
 pub(super) struct ClassicCalls {
     /// Connections to one address at a time: as many as native connections to it would carry streams.
@@ -106,7 +101,9 @@ impl Pool {
         let place = calls.place(&target.authority).await?;
         let context = DialContext {
             connector: self.inner.connector.clone(),
-            connect_timeout: self.inner.config.connect_timeout.saturating_mul(HALVES) / 2,
+            // Not longer than for native ones: a peer whose kernel has no room for the connection loses the SYN, and one that
+            // gets in when it is repeated a second later is reset more often than not. A dial that was given up is made again.
+            connect_timeout: self.inner.config.connect_timeout,
             connection: self.inner.connection.clone(),
         };
         let io = context.connect(&target.authority).await?;

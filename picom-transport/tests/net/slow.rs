@@ -48,7 +48,7 @@ async fn a_slow_caller_sends_its_header_and_reads_its_whole_reply() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_classic_dial_outlasts_the_loss_of_one_syn() {
+async fn a_classic_dial_waits_no_longer_than_a_native_one() {
     let network = MemoryNetwork::new();
     network.silence("service:1");
     let config = ConnectionConfig::default();
@@ -56,7 +56,6 @@ async fn a_classic_dial_outlasts_the_loss_of_one_syn() {
     let begun = Instant::now();
     let error = pool.classic(&Target::anyone("service:1")).await.unwrap_err();
     assert!(matches!(error, DialError::Timeout { .. }), "{error}");
-    // The kernel says it again after a second.
-    let waited = begun.elapsed();
-    assert!((1400..1600).contains(&waited.as_millis()), "{waited:?}");
+    // Who gets in when the kernel says it again, after a second, is reset more often than not.
+    assert_eq!(begun.elapsed(), PoolConfig::default().connect_timeout);
 }
