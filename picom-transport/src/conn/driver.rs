@@ -33,8 +33,8 @@ const QUIET: u64 = 512;
 /// The read buffer grows from a size at which idle connections cost little to one at which large bodies cost few calls.
 const FIRST_READ: usize = 512;
 const MOST_READ: usize = 256 * 1024;
-/// From here on buffers are used again, and it is counted how many bodies hold. Such are those that bodies are cut from
-/// which are much smaller; shorter reads come in buffers of about their own length.
+/// From here on buffers are used again, and it is counted how many of them bodies hold: a body may be much smaller than the
+/// buffer it was cut from. Buffers of shorter reads are about as long as the frames in them.
 const LARGE_READ: usize = 32 * 1024;
 /// A hello takes less than 1 KiB, and a goaway in its place not much more (PROTOCOL §4.5).
 const HELLO_LIMIT: u32 = 8 * 1024;
