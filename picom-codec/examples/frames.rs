@@ -52,8 +52,8 @@ fn describe(frame: &Frame) -> String {
         Frame::Hello(hello) => format!("hello {hello:?}"),
         Frame::Open(open) => format!("open {}", opened(open)),
         Frame::Call(open) => format!("call {}", opened(open)),
-        Frame::Data { stream, body } => format!("data {stream:?} {}", message(body)),
-        Frame::Last { stream, body } => format!("last {stream:?} {}", message(body)),
+        Frame::Data { stream, body } => format!("data {stream:?} {}", message(&body.clone().into_bytes())),
+        Frame::Last { stream, body } => format!("last {stream:?} {}", message(&body.clone().into_bytes())),
         Frame::Part {
             stream,
             total,
@@ -113,7 +113,7 @@ fn opened(open: &Open) -> String {
     }
     match open.args_follow {
         true => text + " args follow",
-        false => text + " args " + &message(&open.args),
+        false => text + " args " + &message(&open.args.clone().into_bytes()),
     }
 }
 

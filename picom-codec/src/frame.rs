@@ -1,7 +1,7 @@
 //! The vocabulary of the native dialect: one variant a kind (PROTOCOL §3). How a frame looks in bytes is known to
 //! `head/layout.rs` alone; what a frame means is for the multiplexer.
 
-use crate::{Code, Method, StreamId};
+use crate::{Body, Code, Method, StreamId};
 use bytes::Bytes;
 
 /// One native frame. The enum is exhaustive on purpose: a new kind must break the build where frames are handled.
@@ -21,14 +21,14 @@ pub enum Frame {
         /// The stream it belongs to.
         stream: StreamId,
         /// The message.
-        body: Bytes,
+        body: Body,
     },
     /// One message, and the half ends.
     Last {
         /// The stream it belongs to.
         stream: StreamId,
         /// The message.
-        body: Bytes,
+        body: Body,
     },
     /// A fragment of a message.
     Part {
@@ -39,7 +39,7 @@ pub enum Frame {
         /// The message is complete with this fragment, and so is the half.
         end: bool,
         /// The fragment: the content of the `bin`, without its header.
-        body: Bytes,
+        body: Body,
     },
     /// Small messages packed together.
     Items {
@@ -148,7 +148,7 @@ pub struct Open {
     /// A MessagePack map, within the bounds of PROTOCOL §3.5.
     pub metadata: Option<Bytes>,
     /// The args: one MessagePack value.
-    pub args: Bytes,
+    pub args: Body,
 }
 
 /// An error that ends the acceptor's half (PROTOCOL §3.2, §5.2).

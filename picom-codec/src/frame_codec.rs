@@ -69,6 +69,21 @@ impl FrameCodec {
         self.copying = copying;
     }
 
+    /// As [`decode`](Decoder::decode), but reserves nothing for what is still to come: for those who have read buffers of
+    /// their own, which must not be replaced behind their back.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Decoder::decode).
+    pub fn take_frame(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+        if self.failed {
+            return Err(FrameError::Failed);
+        }
+        let next = self.next(src);
+        self.failed = next.is_err();
+        next
+    }
+
     fn next(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
         let Some(len) = self.length.advance(src)? else {
             return Ok(None);
@@ -114,12 +129,11 @@ impl Decoder for FrameCodec {
     type Error = FrameError;
 
     fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
-        if self.failed {
-            return Err(FrameError::Failed);
+        let frame = self.take_frame(src)?;
+        if frame.is_none() {
+            self.length.reserve(src);
         }
-        let next = self.next(src);
-        self.failed = next.is_err();
-        next
+        Ok(frame)
     }
 
     fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
@@ -151,8 +165,8 @@ impl Encoder<&Frame> for FrameCodec {
                 .into());
             }
         }
-        if let Some(body) = head::encode_head(frame, dst)? {
-            dst.extend_from_slice(body);
+        for piece in head::encode_head(frame, dst)?.unwrap_or_default() {
+            dst.extend_from_slice(piece);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ pub(crate) use layout::parse;
 use crate::canonical::Count;
 use crate::{Frame, Unsendable, varint};
 use bytes::{Bytes, BytesMut};
+use std::slice;
 
 /// What a frame with a body costs at least, in bytes of credit (PROTOCOL §7.1): about what holding one costs, so that
 /// empty messages are not free.
@@ -31,21 +32,19 @@ pub const MAX_PART_HEAD: usize = MAX_DATA_HEAD + 9 + 1 + 5;
 #[inline]
 pub fn charge(frame: &Frame) -> u64 {
     match body(frame) {
-        Some(body) => (body.len() as u64).max(MIN_CHARGE),
+        Some(body) => (length(body) as u64).max(MIN_CHARGE),
         None => 0,
     }
 }
 
-/// The body of `frame`: the bytes that [`encode_head`] leaves to be written. `None` for kinds without one.
+/// The body of `frame`, piece by piece: the bytes that [`encode_head`] leaves to be written. `None` for kinds without one.
 #[inline]
-pub fn body(frame: &Frame) -> Option<&Bytes> {
+pub fn body(frame: &Frame) -> Option<&[Bytes]> {
     match frame {
-        Frame::Open(open) | Frame::Call(open) => Some(&open.args),
-        Frame::Fault(fault) => Some(&fault.details),
-        Frame::Data { body, .. }
-        | Frame::Last { body, .. }
-        | Frame::Part { body, .. }
-        | Frame::Items { body, .. } => Some(body),
+        Frame::Open(open) | Frame::Call(open) => Some(open.args.pieces()),
+        Frame::Fault(fault) => Some(slice::from_ref(&fault.details)),
+        Frame::Data { body, .. } | Frame::Last { body, .. } | Frame::Part { body, .. } => Some(body.pieces()),
+        Frame::Items { body, .. } => Some(slice::from_ref(body)),
         Frame::Hello(_)
         | Frame::End { .. }
         | Frame::Reset { .. }
@@ -60,11 +59,16 @@ pub fn body(frame: &Frame) -> Option<&Bytes> {
     }
 }
 
+#[inline]
+fn length(pieces: &[Bytes]) -> usize {
+    pieces.iter().map(Bytes::len).sum()
+}
+
 /// The length of `frame`'s payload in bytes, which is what the peer's frame limit bounds.
 pub fn payload_len(frame: &Frame) -> usize {
     let mut head = Count::default();
     layout::write(frame, &mut head);
-    head.0 + body(frame).map_or(0, Bytes::len)
+    head.0 + body(frame).map_or(0, length)
 }
 
 /// The length of `frame` on the wire in bytes, prefix included.
@@ -96,16 +100,16 @@ pub const fn items_room(frame_limit: u32) -> usize {
     (frame_limit as usize).saturating_sub(MAX_ITEMS_HEAD)
 }
 
-/// Writes the length prefix and the head of `frame` and returns the body that must follow, if the kind has one: large
-/// ones are better handed to the socket than copied behind the head.
+/// Writes the length prefix and the head of `frame` and returns the pieces of the body that must follow, if the kind has
+/// one: large ones are better handed to the socket than copied behind the head.
 ///
 /// Texts of faults and goaways are cut to [`MAX_TEXT`]. A frame that breaks a bound is refused before anything is written.
-pub fn encode_head<'f>(frame: &'f Frame, dst: &mut BytesMut) -> Result<Option<&'f Bytes>, Unsendable> {
+pub fn encode_head<'f>(frame: &'f Frame, dst: &mut BytesMut) -> Result<Option<&'f [Bytes]>, Unsendable> {
     bounds::check(frame)?;
     let body = body(frame);
     let mut head = Count::default();
     layout::write(frame, &mut head);
-    let payload = head.0 as u64 + body.map_or(0, |body| body.len() as u64);
+    let payload = head.0 as u64 + body.map_or(0, length) as u64;
     bounds::bounded("the length of the payload", payload, 1, u64::from(u32::MAX))?;
     dst.reserve(varint::MAX_STRICT + head.0);
     varint::write(payload, dst);

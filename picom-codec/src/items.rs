@@ -190,7 +190,10 @@ impl ItemsPacker {
         let body = self.body.split().freeze();
         match std::mem::take(&mut self.count) {
             0 => None,
-            1 => Some(Frame::Data { stream, body }),
+            1 => Some(Frame::Data {
+                stream,
+                body: body.into(),
+            }),
             count => Some(Frame::Items { stream, count, body }),
         }
     }
@@ -283,7 +286,7 @@ mod tests {
             packer.finish(StreamId::FIRST),
             Some(Frame::Data {
                 stream: StreamId::FIRST,
-                body
+                body: body.into()
             })
         );
     }

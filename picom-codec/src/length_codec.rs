@@ -110,16 +110,18 @@ impl LengthCodec {
                 }
             },
         };
-        match len.checked_sub(src.len()) {
-            None | Some(0) => {
-                self.state = State::Prefix;
-                Ok(Some(len))
-            }
-            Some(missing) => {
-                let arrived = src.len().clamp(RESERVE_LEAST, RESERVE_MOST);
-                src.reserve(missing.min(arrived));
-                Ok(None)
-            }
+        if src.len() < len {
+            return Ok(None);
+        }
+        self.state = State::Prefix;
+        Ok(Some(len))
+    }
+
+    /// Reserves memory for the payload that is arriving, as far ahead as is wise.
+    pub(crate) fn reserve(&self, src: &mut BytesMut) {
+        if let State::Payload(len) = self.state {
+            let arrived = src.len().clamp(RESERVE_LEAST, RESERVE_MOST);
+            src.reserve(len.saturating_sub(src.len()).min(arrived));
         }
     }
 
@@ -162,7 +164,11 @@ impl Decoder for LengthCodec {
     type Error = LengthError;
 
     fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Bytes>, LengthError> {
-        Ok(self.advance(src)?.map(|len| src.split_to(len).freeze()))
+        let payload = self.advance(src)?.map(|len| src.split_to(len).freeze());
+        if payload.is_none() {
+            self.reserve(src);
+        }
+        Ok(payload)
     }
 
     fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<Bytes>, LengthError> {

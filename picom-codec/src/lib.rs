@@ -18,14 +18,15 @@
 //!
 //! let mut codec = FrameCodec::new(64 * 1024);
 //! let mut wire = BytesMut::new();
-//! codec.encode(Frame::Data { stream: StreamId::FIRST, body: value::encode(&("seven", 7))? }, &mut wire)?;
+//! codec.encode(Frame::Data { stream: StreamId::FIRST, body: value::encode_body(&("seven", 7))? }, &mut wire)?;
 //!
 //! let Some(Frame::Data { body, .. }) = codec.decode(&mut wire)? else { panic!("one whole frame was written") };
-//! let (word, number): (String, i64) = value::decode(&body, &Limits::default())?;
+//! let (word, number): (String, i64) = value::decode(&body.into_bytes(), &Limits::default())?;
 //! assert_eq!((word.as_str(), number), ("seven", 7));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod body;
 mod canonical;
 pub mod classic;
 mod code;
@@ -43,6 +44,7 @@ mod stream_id;
 pub mod value;
 pub mod varint;
 
+pub use body::Body;
 pub use code::Code;
 pub use dialect::{Sniff, sniff};
 pub use frame::{Fault, Frame, Goaway, Hello, Open};

@@ -56,7 +56,7 @@ fn open(stream: u64, method: &str, args: &'static [u8]) -> Open {
         idempotent: false,
         args_follow: false,
         metadata: None,
-        args: Bytes::from_static(args),
+        args: Bytes::from_static(args).into(),
     }
 }
 
@@ -140,45 +140,45 @@ fn frame(name: &str) -> Option<Frame> {
         }),
         "data_nil" => Frame::Data {
             stream: one,
-            body: bytes(&[0xc0]),
+            body: bytes(&[0xc0]).into(),
         },
         "data_map" => Frame::Data {
             stream: id(127),
-            body: bytes(&[0x81, 0xa1, b'n', 7]),
+            body: bytes(&[0x81, 0xa1, b'n', 7]).into(),
         },
         "data_body_is_free" => Frame::Data {
             stream: id(129),
-            body: bytes(&[0xcd, 0, 7]),
+            body: bytes(&[0xcd, 0, 7]).into(),
         },
         "data_wide_stream" => Frame::Data {
             stream: id(4_294_967_297),
-            body: bytes(&[0xa2, b'o', b'k']),
+            body: bytes(&[0xa2, b'o', b'k']).into(),
         },
         "last_int" => Frame::Last {
             stream: one,
-            body: bytes(&[7]),
+            body: bytes(&[7]).into(),
         },
         "last_wide_stream" => Frame::Last {
             stream: id(65_537),
-            body: bytes(&[0xc3]),
+            body: bytes(&[0xc3]).into(),
         },
         "part_first" => Frame::Part {
             stream: one,
             total: Some(8192),
             end: false,
-            body: bytes(&[0x93, 1, 2]),
+            body: bytes(&[0x93, 1, 2]).into(),
         },
         "part_middle" => Frame::Part {
             stream: one,
             total: None,
             end: false,
-            body: bytes(&[0xc0, 0xc0]),
+            body: bytes(&[0xc0, 0xc0]).into(),
         },
         "part_last" => Frame::Part {
             stream: one,
             total: None,
             end: true,
-            body: bytes(&[5]),
+            body: bytes(&[5]).into(),
         },
         "part_bin16" => {
             let body = (0..=255).collect::<Vec<u8>>().into();
@@ -193,7 +193,7 @@ fn frame(name: &str) -> Option<Frame> {
             stream: one,
             total: Some(0),
             end: true,
-            body: Bytes::new(),
+            body: Bytes::new().into(),
         },
         "items_three" => Frame::Items {
             stream: one,
@@ -334,7 +334,7 @@ fn every_good_vector_is_what_the_encoder_writes() {
         let mut head = BytesMut::new();
         let body = head::encode_head(&frame, &mut head).unwrap();
         assert_eq!(body, head::body(&frame));
-        head.extend_from_slice(body.map_or(&[], |body| &body[..]));
+        head.extend_from_slice(&body.unwrap_or_default().concat());
         assert_eq!(head, vector.bytes, "{}", vector.name);
     }
 }

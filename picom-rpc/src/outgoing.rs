@@ -6,8 +6,8 @@ use crate::failure::CallFailure;
 use crate::message::Transmit;
 use crate::packing::{self, Stop, Stretch};
 use crate::turns::Turns;
-use bytes::Bytes;
 use futures_core::Stream;
+use picom_codec::Body;
 use picom_transport::{Pack, SendError, SendHalf};
 use std::fmt;
 use std::future::poll_fn;
@@ -110,7 +110,7 @@ impl<T> Out<T> {
     }
 
     /// Sends one message when there is room and all who wait already have sent. Cancel safe: dropped, nothing was sent.
-    async fn send_bytes(&self, message: Bytes) -> Result<(), SendError> {
+    async fn send_body(&self, message: Body) -> Result<(), SendError> {
         let _first = self.turns().first().await;
         poll_fn(|cx| self.poll_room(cx)).await?;
         match &mut *self.half() {
@@ -174,13 +174,13 @@ impl<T: Transmit> Out<T> {
         let Some(message) = self.try_send(item)? else {
             return Ok(());
         };
-        self.send_bytes(message)
+        self.send_body(message)
             .await
             .map_err(|error| self.send_error(error))
     }
 
     /// Sends the item if it is small and can go at once; otherwise gives back what it is encoded.
-    fn try_send(&self, item: T) -> Result<Option<Bytes>, CallError> {
+    fn try_send(&self, item: T) -> Result<Option<Body>, CallError> {
         packing::with_pack(|pack| {
             let encoded = packing::push(pack, &item);
             drop(item);
@@ -189,7 +189,7 @@ impl<T: Transmit> Out<T> {
             }
             match self.try_send_pack(pack) {
                 Ok(true) => Ok(None),
-                Ok(false) => Ok(Some(pack.to_bytes())),
+                Ok(false) => Ok(Some(pack.to_bytes().into())),
                 Err(error) => Err(self.send_error(error)),
             }
         })
@@ -222,7 +222,7 @@ impl<T: Transmit> Out<T> {
                 Packed::All => return Ok(()),
                 Packed::NoRoom => {}
                 Packed::Before(large) => self
-                    .send_bytes(large)
+                    .send_body(large)
                     .await
                     .map_err(|error| self.send_error(error))?,
             }
@@ -295,7 +295,7 @@ enum Packed {
     /// To its end.
     All,
     /// Up to this message, which is too large to be packed.
-    Before(Bytes),
+    Before(Body),
     /// As far as there was room.
     NoRoom,
 }

@@ -1,9 +1,8 @@
 //! Ready items of a stream, encoded one behind the other until the stream waits, a pack is full or somebody else should
 //! have a turn. Which stream, and where the pack goes, is for those who send.
 
-use bytes::Bytes;
 use futures_core::Stream;
-use picom_codec::{EncodeError, value};
+use picom_codec::{Body, EncodeError, value};
 use picom_transport::Pack;
 use serde::Serialize;
 use std::cell::Cell;
@@ -47,8 +46,8 @@ pub(crate) fn with_pack<R>(work: impl FnOnce(&mut Pack) -> R) -> R {
 
 /// Adds a value. Gives it back if it is too large to be packed.
 #[inline]
-pub(crate) fn push<T: Serialize>(pack: &mut Pack, item: &T) -> Result<Option<Bytes>, EncodeError> {
-    pack.push_with(|out| value::encode_into(item, out))
+pub(crate) fn push<T: Serialize>(pack: &mut Pack, item: &T) -> Result<Option<Body>, EncodeError> {
+    pack.push_with(|out| value::encode_apart(item, out))
 }
 
 /// How long items have been taken in this poll.
@@ -83,7 +82,7 @@ pub(crate) enum Stop<E> {
     /// The stream has ended.
     Ended,
     /// This one is too large to be packed, and is next.
-    Large(Bytes),
+    Large(Body),
     /// The next item cannot be encoded.
     Encode(EncodeError),
     /// The stream gave an error.

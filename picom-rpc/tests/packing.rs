@@ -1,6 +1,7 @@
 //! Items that are ready together travel together; nobody who sends or receives them can tell.
 
 use futures_util::{Stream, StreamExt, stream};
+use picom_codec::value::Apart;
 use picom_discovery::Fixed;
 use picom_rpc::testing::InMemory;
 use picom_rpc::{CallFailure, Client, ClientConfig, Fault, In, Methods, Out, ServerConfig};
@@ -240,7 +241,7 @@ impl StreamHandler for Malformed {
         for message in [&[0x01][..], &[0x02], &[0x92, 0x03]] {
             let pushed = pack.push_with(|out| {
                 out.extend_from_slice(message);
-                Ok::<_, ()>(())
+                Ok::<_, ()>(Apart::default())
             });
             assert_eq!(pushed, Ok(None));
         }

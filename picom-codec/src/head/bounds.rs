@@ -2,7 +2,6 @@
 
 use crate::scan::scan;
 use crate::{Frame, Goaway, Hello, Limits, StreamId, Unsendable};
-use bytes::Bytes;
 
 /// The longest metadata, in bytes; its depth; its number of values (PROTOCOL §3.5).
 pub const MAX_METADATA: usize = 8 * 1024;
@@ -55,15 +54,15 @@ pub fn check_metadata(metadata: &[u8]) -> Result<(), Unsendable> {
 #[inline]
 pub(super) fn check(frame: &Frame) -> Result<(), Unsendable> {
     match frame {
-        Frame::Data { stream, body } | Frame::Last { stream, body } => check_body(*stream, body),
+        Frame::Data { stream, body } | Frame::Last { stream, body } => check_body(*stream, body.len()),
         Frame::Open(open) | Frame::Call(open) => {
             if let Some(metadata) = &open.metadata {
                 check_metadata(metadata)?;
             }
-            if open.args_follow && open.args != NIL {
+            if open.args_follow && open.args.pieces() != [NIL] {
                 return Err(Unsendable::ArgsTwice);
             }
-            check_body(open.stream, &open.args)
+            check_body(open.stream, open.args.len())
         }
         Frame::Part { stream, body, .. } => {
             bounded(
@@ -76,7 +75,7 @@ pub(super) fn check(frame: &Frame) -> Result<(), Unsendable> {
         }
         Frame::Items { stream, count, body } => {
             bounded("the number of messages", (*count).into(), 1, MAX_ITEMS.into())?;
-            check_body(*stream, body)
+            check_body(*stream, body.len())
         }
         Frame::Fault(fault) => {
             if let Some(name) = &fault.name {
@@ -87,7 +86,7 @@ pub(super) fn check(frame: &Frame) -> Result<(), Unsendable> {
                     MAX_FAULT_NAME as u64,
                 )?;
             }
-            check_body(fault.stream, &fault.details)
+            check_body(fault.stream, fault.details.len())
         }
         Frame::Credit { stream, bytes } => {
             bounded("the credit", (*bytes).into(), 1, MAX_CREDIT.into())?;
@@ -145,13 +144,8 @@ fn check_hello(hello: &Hello) -> Result<(), Unsendable> {
 }
 
 #[inline]
-fn check_body(stream: StreamId, body: &Bytes) -> Result<(), Unsendable> {
-    bounded(
-        "the length of the body",
-        body.len() as u64,
-        1,
-        u64::from(u32::MAX),
-    )?;
+fn check_body(stream: StreamId, body: usize) -> Result<(), Unsendable> {
+    bounded("the length of the body", body as u64, 1, u64::from(u32::MAX))?;
     check_stream(stream)
 }
 

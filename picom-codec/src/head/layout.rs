@@ -61,7 +61,7 @@ pub(crate) fn parse(
             let body = head.body("message")?;
             Ok(Some(Frame::Data {
                 stream,
-                body: take(body),
+                body: take(body).into(),
             }))
         }
         4 => {
@@ -69,7 +69,7 @@ pub(crate) fn parse(
             let body = head.body("message")?;
             Ok(Some(Frame::Last {
                 stream,
-                body: take(body),
+                body: take(body).into(),
             }))
         }
         5 => {
@@ -81,7 +81,7 @@ pub(crate) fn parse(
                 stream,
                 total,
                 end,
-                body: take(body),
+                body: take(body).into(),
             }))
         }
         6 => {
@@ -212,7 +212,7 @@ fn open(head: &mut Reader<'_>, take: impl FnOnce(Range<usize>) -> Bytes) -> Read
         idempotent,
         args_follow,
         metadata,
-        args: take(args),
+        args: take(args).into(),
     })
 }
 

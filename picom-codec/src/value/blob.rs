@@ -1,6 +1,7 @@
 //! [`Blob`]: bytes within a value that are read without a copy.
 
 use super::BLOB;
+use super::apart::APART_FROM;
 use bytes::Bytes;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
@@ -16,14 +17,16 @@ const COPY_BELOW: usize = 4 * 1024;
 const MOST_HELD: usize = 16;
 
 thread_local! {
-    /// The slice on its way from the deserializer to the visitor of `Blob`; serde has no way to pass one. Set right before
-    /// the visitor is called and taken by it, never longer.
+    /// The slice on its way from the deserializer to the visitor of `Blob`, or from a `Blob` to the serializer; serde has no
+    /// way to pass one. Set right before the call and taken within it, never longer.
     static HANDOFF: Cell<Option<Bytes>> = const { Cell::new(None) };
 }
 
 /// Bytes, written as `bin` and read as a slice of the message they came in.
 ///
-/// A blob under 4 KiB, or of less than a sixteenth of its message, is copied, and so is one within a
+/// One of 16 KiB or more is sent as it is, without a copy.
+///
+/// When read, a blob under 4 KiB, or of less than a sixteenth of its message, is copied, and so is one within a
 /// `#[serde(untagged)]` or `#[serde(flatten)]` type, or read by another format than picom's. Text and arrays of small
 /// integers are read as well.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,7 +79,13 @@ impl fmt::Debug for Blob {
 
 impl Serialize for Blob {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
+        if self.0.len() < APART_FROM {
+            return serializer.serialize_bytes(&self.0);
+        }
+        HANDOFF.set(Some(self.0.clone()));
+        let written = serializer.serialize_bytes(&self.0);
+        HANDOFF.set(None);
+        written
     }
 }
 
@@ -98,6 +107,13 @@ pub(super) fn hand_over<'de, V: Visitor<'de>, E: de::Error>(
     let value = visitor.visit_borrowed_bytes(bytes);
     HANDOFF.set(None);
     value
+}
+
+/// The blob that is being written, if these are its bytes.
+pub(super) fn handed_over(bytes: &[u8]) -> Option<Bytes> {
+    HANDOFF
+        .take()
+        .filter(|blob| blob.as_ptr() == bytes.as_ptr() && blob.len() == bytes.len())
 }
 
 struct BlobVisitor;

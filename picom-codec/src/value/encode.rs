@@ -1,6 +1,8 @@
 //! From a value to bytes.
 
+use super::apart::Apart;
 use super::serializer::Encoder;
+use crate::Body;
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use serde::ser;
@@ -75,18 +77,39 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, EncodeError> {
 
 /// Encodes `value`, structs as `encoding` says.
 pub fn encode_with<T: Serialize + ?Sized>(value: &T, encoding: Encoding) -> Result<Bytes, EncodeError> {
+    in_buffer(|buffer| value.serialize(&mut Encoder::new(buffer, encoding))).map(|(bytes, ())| bytes)
+}
+
+/// Encodes `value`, structs as maps, to be sent: a [`Blob`](super::Blob) of 16 KiB or more within it is not copied.
+///
+/// # Errors
+///
+/// As [`encode`].
+pub fn encode_body<T: Serialize + ?Sized>(value: &T) -> Result<Body, EncodeError> {
+    let (written, apart) = in_buffer(|buffer| encode_apart(value, buffer))?;
+    Ok(apart.join(0, written))
+}
+
+/// What `write` appends to the buffer, and what it gives.
+#[inline]
+fn in_buffer<R>(
+    write: impl FnOnce(&mut Vec<u8>) -> Result<R, EncodeError>,
+) -> Result<(Bytes, R), EncodeError> {
     let mut buffer = BUFFER.take();
     buffer.clear();
-    if let Err(error) = value.serialize(&mut Encoder::new(&mut buffer, encoding)) {
-        keep(buffer);
-        return Err(error);
-    }
+    let result = match write(&mut buffer) {
+        Ok(result) => result,
+        Err(error) => {
+            keep(buffer);
+            return Err(error);
+        }
+    };
     if buffer.len() > KEEP {
-        return Ok(buffer.into());
+        return Ok((buffer.into(), result));
     }
     let bytes = copy(&buffer);
     keep(buffer);
-    Ok(bytes)
+    Ok((bytes, result))
 }
 
 fn copy(encoded: &[u8]) -> Bytes {
@@ -111,6 +134,19 @@ fn copy(encoded: &[u8]) -> Bytes {
 #[inline]
 pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     value.serialize(&mut Encoder::new(out, Encoding::Maps))
+}
+
+/// The same, but leaves out the content of each [`Blob`](super::Blob) of 16 KiB or more, behind its header: it is in what is
+/// returned, to be [joined](Apart::join) with what was appended.
+///
+/// # Errors
+///
+/// As [`encode_into`].
+#[inline]
+pub fn encode_apart<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<Apart, EncodeError> {
+    let mut apart = Apart::default();
+    value.serialize(&mut Encoder::apart(out, &mut apart))?;
+    Ok(apart)
 }
 
 /// The encoding of nil, which stands for no value. Costs nothing.

@@ -13,7 +13,7 @@
 //! | integers up to 64 bits | integers; a float that is exactly one is read as well |
 //! | floats | floats; integers are read as well |
 //! | `i128`, `u128` | bin of 16 bytes, big-endian; integers are read as well |
-//! | [`Blob`] | bin, and a slice of the frame when read |
+//! | [`Blob`] | bin, and a slice of the frame when read; sent without a copy if large |
 //! | [`rmpv::Value`] | whatever it holds, ext included |
 //!
 //! An empty sequence of `u8` cannot be told from others and becomes an empty array; use [`Blob`] or `serde_bytes` where
@@ -34,6 +34,7 @@
 //! - The budget cannot see into the copy: a type that is untagged and recurses without consuming input
 //!   (`enum E { A(Box<E>), … }`) has no end for serde, whatever the input.
 
+mod apart;
 mod blob;
 mod compound;
 mod decode;
@@ -47,11 +48,12 @@ mod serializer;
 mod token;
 mod variant;
 
+pub use apart::Apart;
 pub use blob::Blob;
 pub(crate) use decode::decode_prefix;
 pub use decode::{decode, decode_slice};
 pub use decode_error::{DecodeError, DecodeFault};
-pub use encode::{EncodeError, Encoding, encode, encode_into, encode_with, nil};
+pub use encode::{EncodeError, Encoding, encode, encode_apart, encode_body, encode_into, encode_with, nil};
 
 /// The name by which `rmpv` marks an ext to serde.
 pub(crate) const EXT: &str = rmpv::MSGPACK_EXT_STRUCT_NAME;

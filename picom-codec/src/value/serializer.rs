@@ -1,5 +1,6 @@
 //! serde's serializer into a `Vec`. Shortest forms throughout.
 
+use super::apart::Apart;
 use super::compound::{Entries, Fields, Sequence};
 use super::narrow::{Narrow, OnlyExt};
 use super::{EXT, EncodeError, Encoding};
@@ -18,6 +19,8 @@ pub(super) struct Encoder<'o> {
     pub(super) out: &'o mut Vec<u8>,
     encoding: Encoding,
     pub(super) budget: u8,
+    /// Where large blobs go, if not behind the rest.
+    apart: Option<&'o mut Apart>,
 }
 
 impl<'o> Encoder<'o> {
@@ -26,6 +29,15 @@ impl<'o> Encoder<'o> {
             out,
             encoding,
             budget: BUDGET,
+            apart: None,
+        }
+    }
+
+    /// One that leaves large blobs out.
+    pub(super) fn apart(out: &'o mut Vec<u8>, apart: &'o mut Apart) -> Self {
+        Encoder {
+            apart: Some(apart),
+            ..Encoder::new(out, Encoding::Maps)
         }
     }
 
@@ -151,6 +163,9 @@ impl<'o> Encoder<'o> {
         if let Some(written) = self.out.get_mut(start..) {
             written.rotate_right(width);
         }
+        if let Some(apart) = &mut self.apart {
+            apart.shift(start, width);
+        }
     }
 }
 
@@ -232,7 +247,10 @@ impl<'a, 'o> Serializer for &'a mut Encoder<'o> {
     #[inline]
     fn serialize_bytes(self, value: &[u8]) -> Result<(), EncodeError> {
         self.bin(length(value.len())?);
-        self.out.extend_from_slice(value);
+        let place = self.out.len();
+        if !self.apart.as_mut().is_some_and(|apart| apart.keep(place, value)) {
+            self.out.extend_from_slice(value);
+        }
         Ok(())
     }
 

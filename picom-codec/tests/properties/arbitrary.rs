@@ -56,7 +56,7 @@ fn open() -> impl Strategy<Value = Open> {
             idempotent,
             args_follow: args.is_none(),
             metadata,
-            args: args.unwrap_or(value::nil()),
+            args: args.unwrap_or(value::nil()).into(),
         })
 }
 
@@ -124,8 +124,14 @@ pub(crate) fn frame() -> impl Strategy<Value = Frame> {
         hello().prop_map(Frame::Hello),
         open().prop_map(Frame::Open),
         open().prop_map(Frame::Call),
-        (stream(), body()).prop_map(|(stream, body)| Frame::Data { stream, body }),
-        (stream(), body()).prop_map(|(stream, body)| Frame::Last { stream, body }),
+        (stream(), body()).prop_map(|(stream, body)| Frame::Data {
+            stream,
+            body: body.into()
+        }),
+        (stream(), body()).prop_map(|(stream, body)| Frame::Last {
+            stream,
+            body: body.into()
+        }),
         (
             stream(),
             option::of(number()),

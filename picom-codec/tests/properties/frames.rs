@@ -52,7 +52,7 @@ proptest! {
             prop_assert_eq!(wire.len() - before, head::encoded_len(frame));
             let payload = head::payload_len(frame) as u32;
             prop_assert!(head::fits(frame, payload) && !head::fits(frame, payload - 1));
-            let body = head::body(frame).map(Bytes::len);
+            let body = head::body(frame).map(|pieces| pieces.iter().map(Bytes::len).sum::<usize>());
             prop_assert_eq!(head::charge(frame), body.map_or(0, |len| len.max(256) as u64));
         }
         prop_assert_eq!(read(&wire, chunk), (frames, None));
@@ -110,7 +110,24 @@ fn small_bodies_do_not_pin_the_read_buffer_and_large_ones_are_not_copied() {
     let Some(Frame::Data { body: read, .. }) = codec.decode(&mut buffer).unwrap() else {
         panic!()
     };
-    assert_eq!(read.as_ptr(), body);
+    assert_eq!(read.pieces()[0].as_ptr(), body);
+}
+
+#[test]
+fn a_frame_is_taken_from_a_buffer_that_stays_what_it_is() {
+    let wire = written(&data(16 * 1024));
+    let (begun, rest) = wire.split_at(9 * 1024);
+    let mut codec = FrameCodec::new(64 * 1024);
+    let mut buffer = BytesMut::with_capacity(begun.len());
+    buffer.extend_from_slice(begun);
+    assert_eq!(codec.take_frame(&mut buffer).unwrap(), None);
+    let before = buffer.capacity();
+    assert_eq!(codec.take_frame(&mut buffer).unwrap(), None);
+    assert_eq!(buffer.capacity(), before, "nothing is reserved");
+    assert_eq!(codec.decode(&mut buffer).unwrap(), None);
+    assert!(buffer.capacity() >= before + rest.len().min(8 * 1024));
+    buffer.extend_from_slice(rest);
+    assert_eq!(codec.take_frame(&mut buffer).unwrap(), Some(data(16 * 1024)));
 }
 
 #[test]
@@ -124,14 +141,14 @@ fn room_for_messages_is_exact_for_the_widest_stream() {
     assert_eq!(
         head::payload_len(&Frame::Data {
             stream,
-            body: body(most)
+            body: body(most).into()
         }),
         4096
     );
     assert_eq!(
         head::payload_len(&Frame::Last {
             stream,
-            body: body(most)
+            body: body(most).into()
         }),
         4096
     );
@@ -155,7 +172,7 @@ fn room_for_messages_is_exact_for_the_widest_stream() {
             stream,
             total: Some(u64::MAX),
             end: true,
-            body: body(room),
+            body: body(room).into(),
         };
         assert!(head::fits(&part, limit));
         assert!(head::payload_len(&part) + 4 > limit as usize);
@@ -170,7 +187,7 @@ fn no_head_is_longer_than_its_constant_says() {
     assert_eq!(
         head_len(&Frame::Data {
             stream,
-            body: body.clone()
+            body: body.clone().into()
         }),
         MAX_DATA_HEAD
     );
@@ -186,7 +203,7 @@ fn no_head_is_longer_than_its_constant_says() {
         stream,
         total: Some(u64::MAX),
         end: true,
-        body: body.clone(),
+        body: body.clone().into(),
     };
     assert_eq!(head_len(&part), MAX_PART_HEAD);
 }
@@ -274,7 +291,7 @@ fn frames_the_peer_would_refuse_are_not_written() {
         idempotent: false,
         args_follow: false,
         metadata: None,
-        args: nil.clone(),
+        args: nil.clone().into(),
     };
     let hello = Hello {
         min_version: 1,
@@ -312,7 +329,7 @@ fn frames_the_peer_would_refuse_are_not_written() {
         (
             Frame::Data {
                 stream: StreamId::new(0),
-                body: nil.clone(),
+                body: nil.clone().into(),
             },
             "the stream is 0, allowed are 1 to 18446744073709551615",
         ),
@@ -346,7 +363,7 @@ fn frames_the_peer_would_refuse_are_not_written() {
         ),
         (
             Frame::Call(Open {
-                args: Bytes::from_static(&[7]),
+                args: Bytes::from_static(&[7]).into(),
                 args_follow: true,
                 ..open.clone()
             }),

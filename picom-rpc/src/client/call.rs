@@ -14,8 +14,7 @@ use crate::error::{Attempt, CallError, Subject};
 use crate::failure::CallFailure;
 use crate::fault::Fault;
 use crate::metadata::Metadata;
-use bytes::Bytes;
-use picom_codec::{Code, Method};
+use picom_codec::{Body, Code, Method};
 use picom_transport::{
     Connection, ConnectionError, DialError, HandshakeError, OpenError, Outcome, RecvHalf, Request, SendHalf,
     StreamError,
@@ -119,7 +118,7 @@ impl Default for History {
 }
 
 impl Call {
-    pub(super) fn new(client: Client, service: Arc<Service>, method: Method, args: Bytes) -> Call {
+    pub(super) fn new(client: Client, service: Arc<Service>, method: Method, args: Body) -> Call {
         Call {
             client,
             service,

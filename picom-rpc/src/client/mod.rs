@@ -182,7 +182,7 @@ impl Client {
             )
         };
         let checked = Method::new(method).map_err(|error| fail(CallFailure::Method(error)))?;
-        let args = value::encode(args).map_err(|error| fail(CallFailure::Encode(error)))?;
+        let args = value::encode_body(args).map_err(|error| fail(CallFailure::Encode(error)))?;
         let service = self.service(service).map_err(fail)?;
         Ok(Call::new(self.clone(), service, checked, args))
     }

@@ -2,9 +2,8 @@
 //! opened. What was sent is remembered for a while, so that an attempt that did not run can be made again elsewhere.
 
 use crate::packing::{self, Stop, Stretch};
-use bytes::Bytes;
 use futures_core::Stream;
-use picom_codec::EncodeError;
+use picom_codec::{Body, EncodeError};
 use picom_transport::{Pack, SendError, SendHalf};
 use serde::Serialize;
 use std::convert::Infallible;
@@ -25,7 +24,7 @@ pub(crate) struct Pump {
     /// How many of those this attempt has sent.
     position: usize,
     /// What came out of the input last, and has not been sent.
-    next: Option<Bytes>,
+    next: Option<Body>,
     /// The input has ended.
     dry: bool,
     /// This attempt has nothing more to do.
@@ -42,7 +41,7 @@ pub(crate) enum PumpError {
 /// Input as it was sent.
 enum Sent {
     /// One message.
-    One(Bytes),
+    One(Body),
     /// Small ones together.
     Together(Pack),
 }

@@ -8,7 +8,7 @@ use crate::context::{Call, Context};
 use crate::deadline;
 use crate::fault::Fault;
 use bytes::Bytes;
-use picom_codec::{Code, Limits};
+use picom_codec::{Body, Code, Limits};
 use picom_transport::{Ending, Incoming, RecvHalf, SendError, SendHalf, StreamHandler, Turn};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -137,7 +137,7 @@ impl Running {
         desk: &Desk,
         handler: Option<&Arc<dyn Handler>>,
         cx: &mut task::Context<'_>,
-    ) -> Poll<Result<Option<Bytes>, Fault>> {
+    ) -> Poll<Result<Option<Body>, Fault>> {
         let Some(call) = self.call.take() else {
             return Poll::Pending;
         };
@@ -182,7 +182,7 @@ impl Running {
     }
 
     /// The handler is done: its answer ends the call, and the call's slot is free.
-    fn finish(&mut self, outcome: Result<Option<Bytes>, Fault>) {
+    fn finish(&mut self, outcome: Result<Option<Body>, Fault>) {
         let (send, recv) = self.end();
         let ending = match outcome {
             Ok(message) => Ending::Reply(message),

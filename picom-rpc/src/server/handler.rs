@@ -8,7 +8,7 @@ use crate::message::{Receive, Transmit};
 use crate::outgoing::Out;
 use bytes::Bytes;
 use futures_core::Stream;
-use picom_codec::{Code, Limits, value};
+use picom_codec::{Body, Code, Limits, value};
 use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::{self, Future};
@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 
 /// What a handler does, as a future: it ends with the last message of the reply, with none, or with an error. It is
 /// dropped when the call ends first: the caller went away, its time has passed, or the connection was lost.
-pub type Answer = Pin<Box<dyn Future<Output = Result<Option<Bytes>, Fault>> + Send>>;
+pub type Answer = Pin<Box<dyn Future<Output = Result<Option<Body>, Fault>> + Send>>;
 
 /// Answers the calls of one method. The shapes of [`Methods`](super::Methods) implement it for async closures; implement
 /// it yourself to answer without types, as a relay does.
@@ -197,9 +197,9 @@ pin_project! {
 impl<Fut, T, E> Future for Ending<Fut, E>
 where
     Fut: Future<Output = Result<T, Fault>>,
-    E: Fn(T) -> Result<Option<Bytes>, Fault>,
+    E: Fn(T) -> Result<Option<Body>, Fault>,
 {
-    type Output = Result<Option<Bytes>, Fault>;
+    type Output = Result<Option<Body>, Fault>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -207,8 +207,8 @@ where
     }
 }
 
-fn encode<T: Transmit>(value: &T) -> Result<Option<Bytes>, Fault> {
-    Ok(Some(value::encode(value)?))
+fn encode<T: Transmit>(value: &T) -> Result<Option<Body>, Fault> {
+    Ok(Some(value::encode_body(value)?))
 }
 
 fn refused(fault: Fault) -> Answer {

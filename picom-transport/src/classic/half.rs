@@ -4,7 +4,7 @@ use super::shared::{Shared, register};
 use crate::conn::Ending;
 use crate::proto::{FaultReply, Pack, SendError, StreamError};
 use bytes::Bytes;
-use picom_codec::Code;
+use picom_codec::{Body, Code};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -74,7 +74,7 @@ impl ClassicSend {
         otherwise: impl FnOnce(&SendError) -> FaultReply,
     ) -> Result<(), SendError> {
         match ending {
-            Ending::Reply(message) => match self.finish(message.as_ref()) {
+            Ending::Reply(message) => match self.finish(message.map(Body::into_bytes).as_ref()) {
                 Err(error @ (SendError::Unreadable(_) | SendError::TooLarge { .. } | SendError::Empty)) => {
                     self.fault(&otherwise(&error))
                 }

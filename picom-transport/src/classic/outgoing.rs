@@ -60,7 +60,7 @@ impl ClassicConnection {
         let machine = Machine::client(
             self.service,
             &request.method,
-            &request.args,
+            &request.args.into_bytes(),
             request.ends,
             request.deadline,
             Rules::of(&self.config),

@@ -13,9 +13,14 @@ const MOST: usize = 8;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
+    /// They serve again when no body holds them. All have the same size.
     spent: VecDeque<BytesMut>,
-    /// Those that were not to serve again, while bodies hold them.
+    /// How long they are, and the one that is read into if it is one of them.
+    size: usize,
+    /// Those that are not to serve again, while bodies hold them.
     held: Vec<Bytes>,
+    /// The one that is read into is of this size.
+    current: bool,
 }
 
 impl Blocks {
@@ -23,30 +28,60 @@ impl Blocks {
     /// by bodies; nothing is replaced.
     pub(super) fn renew(&mut self, buffer: &mut BytesMut, room: usize) -> bool {
         let need = buffer.len() + room;
-        let mut next = match self.free(need).and_then(|at| self.spent.remove(at)) {
+        self.fit(need);
+        let next = match self.free(need).and_then(|at| self.spent.remove(at)) {
             Some(block) => block,
             None if !self.may_grow() => return false,
-            // Twice a read, so that most frames end in the buffer in which they begin.
-            None => BytesMut::with_capacity(need.next_power_of_two()),
+            None => BytesMut::with_capacity(self.size),
         };
+        self.replace(buffer, next);
+        true
+    }
+
+    /// The same however many are held: for a buffer that no body is to be cut from.
+    pub(super) fn renew_beyond(&mut self, buffer: &mut BytesMut, room: usize) {
+        self.fit(buffer.len() + room);
+        self.replace(buffer, BytesMut::with_capacity(self.size));
+    }
+
+    fn replace(&mut self, buffer: &mut BytesMut, mut next: BytesMut) {
         next.extend_from_slice(buffer);
         let mut spent = std::mem::replace(buffer, next);
         spent.clear();
-        self.spent.push_back(spent);
-        true
+        if std::mem::replace(&mut self.current, true) {
+            self.spent.push_back(spent);
+        } else {
+            self.held.push(spent.freeze());
+        }
     }
 
     /// Whether [`renew`](Self::renew) would find one with so much room.
     pub(super) fn has_room(&mut self, room: usize) -> bool {
+        self.fit(room);
         self.may_grow() || self.free(room).is_some()
     }
 
     /// Keeps none to serve again; those that bodies hold go on to count.
     pub(super) fn shrink(&mut self) {
-        let spent = std::mem::take(&mut self.spent);
-        self.held.extend(spent.into_iter().map(BytesMut::freeze));
+        self.retire();
+        self.size = 0;
         self.held.retain(|block| !block.is_unique());
         self.held.shrink_to_fit();
+    }
+
+    /// Blocks that are too short for so many bytes are of no use any more.
+    fn fit(&mut self, need: usize) {
+        if need > self.size {
+            self.retire();
+            // Twice a read, so that most frames end in the buffer in which they begin.
+            self.size = (need + 1).next_power_of_two();
+        }
+    }
+
+    fn retire(&mut self) {
+        let spent = std::mem::take(&mut self.spent);
+        self.held.extend(spent.into_iter().map(BytesMut::freeze));
+        self.current = false;
     }
 
     fn free(&mut self, need: usize) -> Option<usize> {
@@ -62,6 +97,7 @@ impl Blocks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_buffer_serves_again_when_nothing_of_it_is_held() {
@@ -80,6 +116,72 @@ mod tests {
         assert_eq!(buffer.as_ptr(), first);
         assert!(blocks.renew(&mut buffer, 1000));
         assert_eq!(buffer.as_ptr(), second);
+    }
+
+    /// When reads have grown longer, the blocks of before are too short. They do not stand in the way of longer ones: once
+    /// they did, and every body was copied for as long as the connection stood.
+    #[test]
+    fn blocks_that_are_too_short_give_way_as_soon_as_no_body_holds_them() {
+        let mut blocks = Blocks::default();
+        let mut buffer = BytesMut::with_capacity(1024);
+        let mut held = Vec::new();
+        for _ in 0..2 * MOST {
+            buffer.resize(1000, 1);
+            held.push(buffer.split().freeze());
+            blocks.renew(&mut buffer, 1000);
+        }
+        assert!(
+            !blocks.renew(&mut buffer, 5000) && !blocks.has_room(5000),
+            "bodies hold them"
+        );
+        held.clear();
+        assert!(blocks.has_room(5000));
+        for _ in 0..MOST {
+            buffer.resize(5000, 1);
+            held.push(buffer.split().freeze());
+            assert!(blocks.renew(&mut buffer, 5000));
+            assert!(buffer.capacity() >= 5000);
+        }
+    }
+
+    proptest! {
+        /// As the driver does it: frames are cut from what was read, or copied while bodies hold enough. Whatever is held
+        /// for how long, in the end nothing is, and no body is copied any more: once buffers that had been grown by
+        /// others stood for blocks, could not serve, and every body was copied for as long as the connection stood.
+        #[test]
+        fn when_nothing_is_held_there_is_room(
+            turns in prop::collection::vec((1usize..700, 0usize..40, 8usize..200), 1..200),
+        ) {
+            let mut blocks = Blocks::default();
+            let mut buffer = BytesMut::with_capacity(64);
+            let mut held = VecDeque::new();
+            let (mut copying, mut step) = (false, 64);
+            for (read, dropped, frame) in turns {
+                held.drain(..dropped.min(held.len()));
+                if buffer.capacity() - buffer.len() < step {
+                    copying &= !blocks.has_room(step);
+                    if !buffer.try_reclaim(step) && !blocks.renew(&mut buffer, step) {
+                        copying = true;
+                        blocks.renew_beyond(&mut buffer, step);
+                    }
+                }
+                prop_assert!(buffer.capacity() - buffer.len() >= step);
+                let count = read.min(buffer.capacity() - buffer.len());
+                buffer.resize(buffer.len() + count, 7);
+                if count >= step {
+                    step = (2 * step).min(512);
+                }
+                while buffer.len() >= frame {
+                    let body = buffer.split_to(frame);
+                    held.extend((!copying).then(|| body.freeze()));
+                }
+                prop_assert!(blocks.spent.len() + blocks.held.len() <= MOST + 1);
+            }
+            held.clear();
+            prop_assert!(blocks.has_room(step));
+            blocks.shrink();
+            prop_assert!(blocks.spent.is_empty() && blocks.held.is_empty());
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::proto::{
 };
 use bytes::Bytes;
 use bytes::BytesMut;
-use picom_codec::Method;
+use picom_codec::{Body, Method};
 use std::fmt;
 use std::sync::Arc;
 use std::task::Context;
@@ -26,7 +26,7 @@ pub struct Request {
     /// What is called.
     pub method: Method,
     /// The args: one MessagePack value.
-    pub args: Bytes,
+    pub args: Body,
     /// A MessagePack map of at most 8 KiB (PROTOCOL §3.5), or nothing.
     pub metadata: Option<Bytes>,
     /// When the call's time has passed: both sides then end the stream.

@@ -20,7 +20,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWrite;
 use tokio::time::{self, Sleep};
-use tokio_util::codec::Decoder;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 /// Frames are taken out of the multiplexer while less than this is staged: what is staged can no longer be overtaken by an
@@ -196,7 +195,7 @@ impl Driver {
             // Bodies hold enough: of what follows none does.
             self.copying = true;
             self.codec.set_copying(true);
-            self.read.reserve(step);
+            self.blocks.renew_beyond(&mut self.read, step);
         }
     }
 
@@ -237,7 +236,7 @@ impl Driver {
                 if frames == limit {
                     return (Taken::Enough, true);
                 }
-                match codec.decode(read) {
+                match codec.take_frame(read) {
                     Ok(Some(frame)) => {
                         tracing::trace!(?frame, "received");
                         frames += 1;
@@ -289,7 +288,7 @@ impl Driver {
                     metadata: opening.metadata,
                     deadline: opening.deadline,
                     idempotent: opening.idempotent,
-                    args: opening.args,
+                    args: opening.args.into_bytes(),
                     input_ended: opening.ends,
                     send: SendHalf::new(self.shared.clone(), key),
                     recv: RecvHalf::new(self.shared.clone(), key),

@@ -5,8 +5,7 @@ use super::shared::Shared;
 use super::wakers::register;
 use crate::classic::ClassicSend;
 use crate::proto::{FaultReply, Key, Pack, SendError, StreamError};
-use bytes::Bytes;
-use picom_codec::Code;
+use picom_codec::{Body, Code};
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -53,7 +52,7 @@ impl SendHalf {
     ///
     /// When the peer wants no more, when the stream has ended, or when the message is over the peer's limit; the last leaves
     /// the stream as it was.
-    pub async fn send(&mut self, message: Bytes) -> Result<(), SendError> {
+    pub async fn send(&mut self, message: impl Into<Body>) -> Result<(), SendError> {
         poll_fn(|cx| self.poll_ready(cx)).await?;
         self.start_send(message)
     }
@@ -126,10 +125,11 @@ impl SendHalf {
     /// # Errors
     ///
     /// As [`send`](Self::send).
-    pub fn start_send(&mut self, message: Bytes) -> Result<(), SendError> {
+    pub fn start_send(&mut self, message: impl Into<Body>) -> Result<(), SendError> {
+        let message = message.into();
         match &self.line {
             Line::Native { shared, key } => shared.with(|state| state.mux.send(*key, message)),
-            Line::Classic(half) => half.start_send(&message),
+            Line::Classic(half) => half.start_send(&message.into_bytes()),
         }
     }
 
@@ -150,10 +150,11 @@ impl SendHalf {
     /// # Errors
     ///
     /// As [`send`](Self::send); the stream is then reset.
-    pub fn finish_with(self, message: Bytes) -> Result<(), SendError> {
+    pub fn finish_with(self, message: impl Into<Body>) -> Result<(), SendError> {
+        let message = message.into();
         match &self.line {
             Line::Native { shared, key } => shared.with(|state| state.mux.finish(*key, Some(message))),
-            Line::Classic(half) => half.finish(Some(&message)),
+            Line::Classic(half) => half.finish(Some(&message.into_bytes())),
         }
     }
 
@@ -266,7 +267,7 @@ impl fmt::Debug for SendHalf {
 #[derive(Debug)]
 pub enum Ending {
     /// With a last message, or with none.
-    Reply(Option<Bytes>),
+    Reply(Option<Body>),
     /// With an error.
     Fault(FaultReply),
 }

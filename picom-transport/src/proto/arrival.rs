@@ -176,7 +176,7 @@ impl Mux {
             stream.args_pending = false;
             stream.recv_ended = end;
             if let Some(opening) = self.openings.get_mut(key) {
-                opening.args = body;
+                opening.args = body.into();
                 opening.ends = end;
             }
             self.events.push_back(Event::Opened(key));

@@ -7,9 +7,8 @@ use super::outbox::{Final, fit_fault};
 use super::pack::Pack;
 use super::stream::{Sending, Stream};
 use super::streams::Key;
-use bytes::Bytes;
-use picom_codec::Code;
 use picom_codec::head::check_metadata;
+use picom_codec::{Body, Code};
 use std::time::{Duration, Instant};
 
 impl Mux {
@@ -139,7 +138,7 @@ impl Mux {
     }
 
     /// Puts a message in line. Takes it also when there is no room: asking first is what keeps memory bounded.
-    pub fn send(&mut self, key: Key, message: Bytes) -> Result<(), SendError> {
+    pub fn send(&mut self, key: Key, message: Body) -> Result<(), SendError> {
         self.can_send(key)?;
         if message.is_empty() {
             return Err(SendError::Empty);
@@ -185,7 +184,7 @@ impl Mux {
     }
 
     /// Ends our half behind what is in line, with a last message or without.
-    pub fn finish(&mut self, key: Key, message: Option<Bytes>) -> Result<(), SendError> {
+    pub fn finish(&mut self, key: Key, message: Option<Body>) -> Result<(), SendError> {
         match message {
             Some(message) => self.send(key, message)?,
             None => self.can_send(key).map(drop)?,

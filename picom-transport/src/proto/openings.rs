@@ -3,7 +3,7 @@
 
 use super::streams::Key;
 use bytes::Bytes;
-use picom_codec::Method;
+use picom_codec::{Body, Method};
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ pub struct Opening {
     /// The call may run more than once.
     pub idempotent: bool,
     /// The args: one message.
-    pub args: Bytes,
+    pub args: Body,
     /// No input follows.
     pub ends: bool,
 }
@@ -95,7 +95,7 @@ mod tests {
         }
         openings.get_mut(keys[4]).unwrap().args = vec![9].into();
         for (at, expected) in [(2, 2), (0, 0), (4, 9), (1, 1), (3, 3)] {
-            assert_eq!(openings.take(keys[at]).unwrap().args[..], [expected]);
+            assert_eq!(openings.take(keys[at]).unwrap().args, vec![expected].into());
             assert!(openings.take(keys[at]).is_none());
         }
         let first = Key::new(0, 7);

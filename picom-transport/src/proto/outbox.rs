@@ -7,7 +7,7 @@ use super::line::Line;
 use super::pack::{MOST_PACKED, Pack};
 use super::packed::Packed;
 use bytes::Bytes;
-use picom_codec::{Fault, Frame, StreamId};
+use picom_codec::{Body, Fault, Frame, StreamId};
 
 /// The most that is packed into one frame: beyond it a frame's head costs nothing, and a receiver could begin sooner.
 const PACK: usize = 32 * 1024;
@@ -40,7 +40,7 @@ pub(super) enum Final {
 #[derive(Debug)]
 enum Outgoing {
     Message {
-        body: Bytes,
+        body: Body,
         written: usize,
         in_parts: bool,
     },
@@ -80,7 +80,7 @@ impl Outbox {
         self.line.is_empty() && self.last.is_none()
     }
 
-    pub(super) fn push(&mut self, message: Bytes) {
+    pub(super) fn push(&mut self, message: Body) {
         self.bytes += message.len();
         if message.len() > MOST_PACKED {
             return self.line.push_back(Outgoing::Message {
@@ -90,7 +90,7 @@ impl Outbox {
             });
         }
         match self.packed() {
-            Some(packed) => packed.push(&message),
+            Some(packed) => packed.push(&message.into_bytes()),
             None => self.line.push_back(Outgoing::Message {
                 body: message,
                 written: 0,
@@ -105,7 +105,7 @@ impl Outbox {
         match self.packed() {
             Some(packed) => packed.extend(pack),
             None if pack.count() == 1 => self.line.push_back(Outgoing::Message {
-                body: Bytes::copy_from_slice(pack.bytes()),
+                body: Bytes::copy_from_slice(pack.bytes()).into(),
                 written: 0,
                 in_parts: false,
             }),
@@ -126,7 +126,7 @@ impl Outbox {
             && body.len() <= MOST_PACKED
         {
             let mut packed = Box::<Packed>::default();
-            packed.push(body);
+            packed.push(&std::mem::take(body).into_bytes());
             *back = Outgoing::Packed(packed);
         }
         match back {
@@ -136,7 +136,7 @@ impl Outbox {
     }
 
     /// The args of an open that did not fit its frame (PROTOCOL §6.4): they go before all that is in line already.
-    pub(super) fn push_args_first(&mut self, args: Bytes, ends: bool) {
+    pub(super) fn push_args_first(&mut self, args: Body, ends: bool) {
         self.bytes += args.len();
         self.line.push_front(Outgoing::Message {
             body: args,
@@ -216,7 +216,7 @@ impl Outbox {
         }
         let charge = charge(body.len());
         if count == 1 {
-            return self.whole(stream, body, charge);
+            return self.whole(stream, body.into(), charge);
         }
         Next::Frame {
             frame: Frame::Items { stream, count, body },
@@ -226,7 +226,7 @@ impl Outbox {
     }
 
     /// A frame with one whole message, which ends the half if nothing follows.
-    fn whole(&mut self, stream: StreamId, body: Bytes, charge: u32) -> Next {
+    fn whole(&mut self, stream: StreamId, body: Body, charge: u32) -> Next {
         let ends = self.takes_end();
         let frame = if ends {
             Frame::Last { stream, body }
@@ -239,7 +239,7 @@ impl Outbox {
     fn next_part(
         &mut self,
         stream: StreamId,
-        body: Bytes,
+        body: Body,
         written: usize,
         credit: u32,
         peer: &PeerLimits,
@@ -399,17 +399,17 @@ mod tests {
     #[test]
     fn a_lone_message_with_its_end_is_one_frame() {
         let mut outbox = Outbox::default();
-        outbox.push(Bytes::from_static(b"\x07"));
+        outbox.push(Bytes::from_static(b"\x07").into());
         outbox.finish(Final::End);
         let frames = all(&mut outbox, &peer(65536, 65536));
-        assert!(matches!(&frames[..], [(Frame::Last { body, .. }, 256, true)] if body[..] == [7]));
+        assert!(matches!(&frames[..], [(Frame::Last { body, .. }, 256, true)] if *body == vec![7].into()));
     }
 
     #[test]
     fn small_messages_in_line_are_packed() {
         let mut outbox = Outbox::default();
         for n in 0..5u8 {
-            outbox.push(Bytes::from(vec![n]));
+            outbox.push(Bytes::from(vec![n]).into());
         }
         outbox.finish(Final::End);
         let frames = all(&mut outbox, &peer(65536, 65536));
@@ -422,7 +422,7 @@ mod tests {
     fn packing_stops_at_the_credit_between_messages() {
         let mut outbox = Outbox::default();
         for n in 0..4u8 {
-            outbox.push(Bytes::from(vec![n; 200]));
+            outbox.push(Bytes::from(vec![n; 200]).into());
         }
         let limits = peer(65536, 65536);
         assert!(matches!(outbox.next(ID, 255, &limits), Next::Blocked));
@@ -443,13 +443,13 @@ mod tests {
         else {
             panic!("one fits into 256 bytes")
         };
-        assert_eq!(body[0], 2);
+        assert_eq!(body.pieces()[0][0], 2);
     }
 
     #[test]
     fn a_message_over_the_frame_limit_travels_in_parts() {
         let mut outbox = Outbox::default();
-        outbox.push(Bytes::from(vec![1u8; 20_000]));
+        outbox.push(Bytes::from(vec![1u8; 20_000]).into());
         outbox.finish(Final::End);
         let frames = all(&mut outbox, &peer(8192, 65536));
         let lengths: Vec<_> = frames
@@ -472,18 +472,20 @@ mod tests {
     #[test]
     fn what_follows_a_message_in_parts_is_not_lost() {
         let mut outbox = Outbox::default();
-        outbox.push(Bytes::from(vec![1u8; 20_000]));
-        outbox.push(Bytes::from_static(b"\x07"));
+        outbox.push(Bytes::from(vec![1u8; 20_000]).into());
+        outbox.push(Bytes::from_static(b"\x07").into());
         outbox.finish(Final::End);
         let frames = all(&mut outbox, &peer(8192, 65536));
-        assert!(matches!(frames.last(), Some((Frame::Last { body, .. }, 256, true)) if body[..] == [7]));
+        assert!(
+            matches!(frames.last(), Some((Frame::Last { body, .. }, 256, true)) if *body == vec![7].into())
+        );
         assert_eq!(frames.len(), 4);
     }
 
     #[test]
     fn a_message_over_the_first_window_travels_in_parts_and_waits_for_credit() {
         let mut outbox = Outbox::default();
-        outbox.push(Bytes::from(vec![1u8; 20_000]));
+        outbox.push(Bytes::from(vec![1u8; 20_000]).into());
         let limits = peer(65536, 16_384);
         let Next::Frame {
             frame: Frame::Part { body, .. },
@@ -515,7 +517,7 @@ mod tests {
     #[test]
     fn a_fault_follows_the_messages() {
         let mut outbox = Outbox::default();
-        outbox.push(Bytes::from_static(b"\x01"));
+        outbox.push(Bytes::from_static(b"\x01").into());
         outbox.finish(Final::Fault(Box::new(FaultReply {
             code: picom_codec::Code::INTERNAL,
             started: true,

@@ -2,6 +2,8 @@
 //! again and again. How they wait for their turn is `packed.rs`.
 
 use bytes::Bytes;
+use picom_codec::Body;
+use picom_codec::value::Apart;
 
 /// Messages up to this size are packed: above, a frame of their own costs little.
 pub(super) const MOST_PACKED: usize = 4096;
@@ -16,8 +18,8 @@ pub struct Pack {
 }
 
 impl Pack {
-    /// Adds the message that `write` appends, one MessagePack value. Gives it back if it is too large to be packed, over
-    /// 4 KiB: it is to be sent by itself, behind what is here.
+    /// Adds the message that `write` appends, one MessagePack value, apart from what it keeps apart. Gives it back if it is
+    /// too large to be packed, over 4 KiB: it is to be sent by itself, behind what is here.
     ///
     /// # Errors
     ///
@@ -25,16 +27,19 @@ impl Pack {
     #[inline]
     pub fn push_with<E>(
         &mut self,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<Option<Bytes>, E> {
+        write: impl FnOnce(&mut Vec<u8>) -> Result<Apart, E>,
+    ) -> Result<Option<Body>, E> {
         let start = self.bytes.len();
-        if let Err(error) = write(&mut self.bytes) {
-            self.bytes.truncate(start);
-            return Err(error);
-        }
+        let apart = match write(&mut self.bytes) {
+            Ok(apart) => apart,
+            Err(error) => {
+                self.bytes.truncate(start);
+                return Err(error);
+            }
+        };
         let length = self.bytes.len().saturating_sub(start);
-        if length == 0 || length > MOST_PACKED {
-            return Ok(Some(self.take_last(start)));
+        if length == 0 || length > MOST_PACKED || !apart.is_empty() {
+            return Ok(Some(apart.join(start, self.take_last(start))));
         }
         self.lengths.push(length as u16);
         Ok(None)
@@ -43,7 +48,7 @@ impl Pack {
     /// The message from `start` on. It takes the buffer along if that is mostly its own, and is copied out otherwise.
     #[cold]
     fn take_last(&mut self, start: usize) -> Bytes {
-        if start > 0 {
+        if start > 0 || self.bytes.len() <= MOST_PACKED {
             let message = Bytes::copy_from_slice(self.bytes.get(start..).unwrap_or_default());
             self.bytes.truncate(start);
             return message;
@@ -118,10 +123,10 @@ impl Clone for Pack {
 mod tests {
     use super::*;
 
-    fn push(pack: &mut Pack, message: &[u8]) -> Option<Bytes> {
+    fn push(pack: &mut Pack, message: &[u8]) -> Option<Body> {
         pack.push_with(|out| {
             out.extend_from_slice(message);
-            Ok::<_, ()>(())
+            Ok::<_, ()>(Apart::default())
         })
         .unwrap()
     }
@@ -143,7 +148,7 @@ mod tests {
         let mut pack = Pack::default();
         assert_eq!(push(&mut pack, &[1, 2]), None);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            pack.push_with(|out| -> Result<(), ()> {
+            pack.push_with(|out: &mut Vec<u8>| -> Result<Apart, ()> {
                 out.push(3);
                 std::panic::resume_unwind(Box::new("no"))
             })
@@ -159,14 +164,14 @@ mod tests {
         assert_eq!(push(&mut pack, &[7; MOST_PACKED]), None);
         assert_eq!(
             push(&mut pack, &[8; MOST_PACKED + 1]),
-            Some(Bytes::from(vec![8; MOST_PACKED + 1]))
+            Some(vec![8; MOST_PACKED + 1].into())
         );
         assert_eq!(push(&mut pack, &[9]), None);
         assert_eq!((pack.count(), pack.len()), (2, MOST_PACKED + 1));
         pack.clear();
         assert_eq!(
             push(&mut pack, &[8; MOST_PACKED + 1]),
-            Some(Bytes::from(vec![8; MOST_PACKED + 1]))
+            Some(vec![8; MOST_PACKED + 1].into())
         );
         assert!(pack.is_empty());
         assert_eq!(pack.len(), 0);

@@ -68,6 +68,7 @@ impl From<&Pack> for Packed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use picom_codec::value::Apart;
     use proptest::prelude::*;
 
     fn pack(messages: &[Vec<u8>]) -> Pack {
@@ -75,7 +76,7 @@ mod tests {
         for message in messages {
             let large = pack.push_with(|out| {
                 out.extend_from_slice(message);
-                Ok::<_, ()>(())
+                Ok::<_, ()>(Apart::default())
             });
             assert_eq!(large, Ok(None));
         }

@@ -141,15 +141,15 @@ impl Mux {
             Frame::Hello(_) => Err(broken("a second hello")),
             Frame::Open(open) => self.take_open(open, false, now),
             Frame::Call(open) => self.take_open(open, true, now),
-            Frame::Data { stream, body } => self.take_message(stream, body, false),
-            Frame::Last { stream, body } => self.take_message(stream, body, true),
+            Frame::Data { stream, body } => self.take_message(stream, body.into_bytes(), false),
+            Frame::Last { stream, body } => self.take_message(stream, body.into_bytes(), true),
             Frame::Items { stream, count, body } => self.take_items(stream, count, body),
             Frame::Part {
                 stream,
                 total,
                 end,
                 body,
-            } => self.take_part(stream, total, end, &body),
+            } => self.take_part(stream, total, end, &body.into_bytes()),
             Frame::End { stream } => match self.target(stream, Kind::End)? {
                 Some(key) => {
                     self.half_ended(key);

@@ -277,7 +277,11 @@ impl Mux {
             ends,
             ..
         } = opening;
-        let (args, follow) = if whole { (args, None) } else { (NIL, Some(args)) };
+        let (args, follow) = if whole {
+            (args, None)
+        } else {
+            (NIL.into(), Some(args))
+        };
         let cost = charge(if whole { args.len() } else { 0 });
         let spent = stream.send_window.spend(cost);
         debug_assert!(spent, "a first window has room for an open");

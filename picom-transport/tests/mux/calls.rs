@@ -12,9 +12,12 @@ fn a_unary_call_is_one_frame_each_way() {
     let call = pair.call(b"\x01");
     pair.drive();
     let (served, asked) = pair.accept();
-    assert_eq!((&asked.args[..], asked.ends), (&b"\x01"[..], true));
+    assert_eq!((asked.args, asked.ends), (b"\x01"[..].into(), true));
     assert!(matches!(pair.server.mux.read(served), Received::End));
-    pair.server.mux.finish(served, Some(message(1, 7))).unwrap();
+    pair.server
+        .mux
+        .finish(served, Some(message(1, 7).into()))
+        .unwrap();
     pair.drive();
     let (messages, rest) = pair.client.read_all(call);
     assert_eq!(messages, [message(1, 7)]);
@@ -107,7 +110,7 @@ fn streams_in_both_directions_keep_their_order() {
     let mut pair = Pair::new();
     let call = pair.open(b"\x01");
     for n in 0..100 {
-        pair.client.mux.send(call, message(1, n)).unwrap();
+        pair.client.mux.send(call, message(1, n).into()).unwrap();
     }
     pair.client.mux.finish(call, None).unwrap();
     pair.drive();
@@ -116,7 +119,7 @@ fn streams_in_both_directions_keep_their_order() {
     assert_eq!(input, (0..100).map(|n| message(1, n)).collect::<Vec<_>>());
     assert!(matches!(rest, Received::End));
     for n in 0..100 {
-        pair.server.mux.send(served, message(3000, n)).unwrap();
+        pair.server.mux.send(served, message(3000, n).into()).unwrap();
         pair.drive();
     }
     pair.server.mux.finish(served, None).unwrap();
@@ -139,9 +142,12 @@ fn a_large_message_travels_in_parts_and_gives_its_room_back() {
     let call = pair.call(&large);
     pair.drive();
     let (served, asked) = pair.accept();
-    assert_eq!(asked.args, large);
+    assert_eq!(asked.args, large.clone().into());
     assert!(asked.ends);
-    pair.server.mux.finish(served, Some(large.clone())).unwrap();
+    pair.server
+        .mux
+        .finish(served, Some(large.clone().into()))
+        .unwrap();
     pair.drive();
     let held = pair.client.mux.stats().budget_free;
     let (messages, rest) = pair.client.read_all(call);

@@ -28,7 +28,10 @@ fn a_drain_lets_calls_finish_and_says_goodbye() {
             last: Some(StreamId::FIRST)
         })
     ));
-    pair.server.mux.finish(served, Some(message(1, 7))).unwrap();
+    pair.server
+        .mux
+        .finish(served, Some(message(1, 7).into()))
+        .unwrap();
     pair.server.release(served);
     pair.drive();
     assert_eq!(kinds(&pair.server), ["drain", "last", "goaway"]);
@@ -50,7 +53,10 @@ fn a_call_that_crosses_the_drain_is_served() {
     let call = pair.call(b"\x01");
     pair.advance(Duration::from_millis(15));
     let (served, _) = pair.accept();
-    pair.server.mux.finish(served, Some(message(1, 7))).unwrap();
+    pair.server
+        .mux
+        .finish(served, Some(message(1, 7).into()))
+        .unwrap();
     pair.server.release(served);
     pair.advance(Duration::from_millis(40));
     assert_eq!(pair.client.read_all(call).0, [message(1, 7)]);
@@ -90,7 +96,10 @@ fn both_sides_may_drain_at_once() {
     pair.server.mux.drain(Duration::from_secs(30), now);
     pair.client.mux.drain(Duration::from_secs(30), now);
     pair.advance(Duration::from_millis(30));
-    pair.server.mux.finish(served, Some(message(1, 7))).unwrap();
+    pair.server
+        .mux
+        .finish(served, Some(message(1, 7).into()))
+        .unwrap();
     pair.server.release(served);
     pair.advance(Duration::from_millis(30));
     assert_eq!(pair.client.read_all(call).0, [message(1, 7)]);
@@ -121,7 +130,7 @@ fn a_drain_is_not_held_up_by_a_blocked_message() {
     pair.drive();
     let (_served, _) = pair.accept();
     while pair.client.mux.can_send(call).unwrap() {
-        pair.client.mux.send(call, message(30_000, 1)).unwrap();
+        pair.client.mux.send(call, message(30_000, 1).into()).unwrap();
         pair.drive();
     }
     let now = pair.now;

@@ -41,7 +41,7 @@ fn a_call_dropped_before_it_was_written_leaves_no_trace() {
     pair.drive();
     assert_eq!(kinds(&pair.client), ["call"]);
     let (_, asked) = pair.accept();
-    assert_eq!(&asked.args[..], b"\x02");
+    assert_eq!(asked.args, b"\x02"[..].into());
     assert!(matches!(
         pair.client.sent[0],
         Frame::Call(Open {
@@ -56,7 +56,7 @@ fn a_call_dropped_before_it_was_written_leaves_no_trace() {
 fn an_unfinished_sender_resets_and_never_looks_complete() {
     let mut pair = Pair::new();
     let call = pair.open(b"\x01");
-    pair.client.mux.send(call, message(1, 1)).unwrap();
+    pair.client.mux.send(call, message(1, 1).into()).unwrap();
     pair.drive();
     let (served, _) = pair.accept();
     pair.client.mux.release_send(call);
@@ -81,7 +81,7 @@ fn a_receiver_that_goes_stops_the_sender() {
     pair.drive();
     assert_eq!(kinds(&pair.client), ["open", "stop"]);
     assert!(matches!(
-        pair.server.mux.send(served, message(1, 1)),
+        pair.server.mux.send(served, message(1, 1).into()),
         Err(SendError::Stopped {
             code: Code::CANCELLED
         })
@@ -106,14 +106,17 @@ fn a_handler_that_ignores_its_input_can_still_answer() {
     pair.server.mux.release_recv(served);
     pair.drive();
     assert!(matches!(
-        pair.client.mux.send(call, message(1, 1)),
+        pair.client.mux.send(call, message(1, 1).into()),
         Err(SendError::Stopped { code: Code::OK })
     ));
     assert!(
         matches!(pair.client.mux.read(call), Received::Pending),
         "the call goes on"
     );
-    pair.server.mux.finish(served, Some(message(1, 7))).unwrap();
+    pair.server
+        .mux
+        .finish(served, Some(message(1, 7).into()))
+        .unwrap();
     pair.server.mux.release_send(served);
     pair.drive();
     let (messages, rest) = pair.client.read_all(call);
@@ -131,14 +134,17 @@ fn a_stop_within_a_message_is_answered_by_an_end() {
     let call = pair.open(b"\x01");
     pair.advance(Duration::from_millis(20));
     let (served, _) = pair.accept();
-    pair.client.mux.send(call, message(2_000_000, 1)).unwrap();
+    pair.client.mux.send(call, message(2_000_000, 1).into()).unwrap();
     pair.transmit(Side::Client);
     pair.advance(Duration::from_millis(6));
     pair.server.mux.release_recv(served);
     pair.advance(Duration::from_millis(50));
     assert!(pair.server.mux.ended().is_none() && pair.client.mux.ended().is_none());
     assert_eq!(kinds(&pair.client).last(), Some(&"end"));
-    pair.server.mux.finish(served, Some(message(1, 7))).unwrap();
+    pair.server
+        .mux
+        .finish(served, Some(message(1, 7).into()))
+        .unwrap();
     pair.server.mux.release_send(served);
     pair.advance(Duration::from_millis(20));
     assert_eq!(pair.client.read_all(call).0, [message(1, 7)]);
@@ -153,7 +159,10 @@ fn a_reset_does_not_take_a_reply_that_is_complete() {
     let call = pair.open(b"\x01");
     pair.drive();
     let (served, _) = pair.accept();
-    pair.server.mux.finish(served, Some(message(1, 7))).unwrap();
+    pair.server
+        .mux
+        .finish(served, Some(message(1, 7).into()))
+        .unwrap();
     pair.drive();
     pair.server.mux.reset(served, Code::CANCELLED);
     pair.drive();
@@ -280,7 +289,10 @@ fn an_idle_connection_is_closed_by_its_client() {
     let call = pair.call(b"\x01");
     pair.drive();
     let (served, _) = pair.accept();
-    pair.server.mux.finish(served, Some(message(1, 7))).unwrap();
+    pair.server
+        .mux
+        .finish(served, Some(message(1, 7).into()))
+        .unwrap();
     pair.drive();
     pair.client.release(call);
     pair.server.release(served);

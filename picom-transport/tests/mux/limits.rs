@@ -16,7 +16,10 @@ fn more_large_messages_than_the_budget_holds_all_arrive() {
         for (served, asked) in pair.server.opened() {
             assert_eq!(asked.args.len(), 10_000_000);
             arrived += 1;
-            pair.server.mux.finish(served, Some(message(1, 1))).unwrap();
+            pair.server
+                .mux
+                .finish(served, Some(message(1, 1).into()))
+                .unwrap();
             pair.server.release(served);
         }
     }
@@ -38,7 +41,7 @@ fn unread_large_messages_wait_in_line_for_the_budget_and_then_arrive() {
         let (served, _) = pair.accept();
         pair.server
             .mux
-            .finish(served, Some(message(10_000_000, 9)))
+            .finish(served, Some(message(10_000_000, 9).into()))
             .unwrap();
         pair.server.release(served);
         calls.push(call);
@@ -75,7 +78,7 @@ fn args_over_the_peers_limit_are_refused_before_sending() {
     pair.drive();
     let (served, _) = pair.accept();
     assert!(matches!(
-        pair.server.mux.finish(served, Some(message(over, 0))),
+        pair.server.mux.finish(served, Some(message(over, 0).into())),
         Err(SendError::TooLarge { .. })
     ));
     pair.server
@@ -95,7 +98,7 @@ fn a_sender_without_credit_waits_and_goes_on() {
     let (served, _) = pair.accept();
     let mut sent = 0;
     while pair.client.mux.can_send(call).unwrap() {
-        pair.client.mux.send(call, message(8000, 1)).unwrap();
+        pair.client.mux.send(call, message(8000, 1).into()).unwrap();
         pair.drive();
         sent += 1;
         assert!(sent < 1000, "without a reader, sending must come to rest");
@@ -119,7 +122,7 @@ fn empty_messages_cannot_be_piled_up() {
     let mut sent = 0u32;
     for _ in 0..100_000 {
         if pair.client.mux.can_send(call).unwrap() {
-            pair.client.mux.send(call, message(1, 1)).unwrap();
+            pair.client.mux.send(call, message(1, 1).into()).unwrap();
             pair.drive();
             sent += 1;
         }
@@ -164,7 +167,7 @@ fn a_slot_is_free_only_when_the_handler_has_finished() {
     pair.server.release(served);
     let third = pair.call(b"\x03");
     pair.drive();
-    assert_eq!(&pair.accept().1.args[..], b"\x03");
+    assert_eq!(pair.accept().1.args, b"\x03"[..].into());
     pair.client.release(third);
 }
 
@@ -181,7 +184,7 @@ fn a_message_over_the_limit_costs_its_call_alone() {
             stream: StreamId::FIRST,
             total: Some(total),
             end: false,
-            body: message(5000, 1),
+            body: message(5000, 1).into(),
         },
         now,
     );

@@ -4,6 +4,7 @@
 use crate::pair::{Pair, Side, message, opening};
 use bytes::Bytes;
 use picom_codec::Code;
+use picom_codec::value::Apart;
 use picom_transport::proto::{Key, Mux, Received};
 use picom_transport::{ConnectionConfig, FaultReply, Pack, StreamError};
 use proptest::prelude::*;
@@ -155,7 +156,7 @@ impl World {
                 .iter_mut()
                 .find(|stream| {
                     stream.server.is_none()
-                        && stream.up.sent.first() == Some(&asked.args)
+                        && stream.up.sent.first() == asked.args.pieces().first()
                         && stream.up.received == 0
                 })
                 .expect("the server was opened a stream that nobody opened");
@@ -211,7 +212,7 @@ impl World {
     fn send(&mut self, side: Side, index: usize, length: usize) {
         let message = self.next_message(length);
         self.send_by(side, index, vec![message], |mux, key, messages| {
-            mux.send(key, messages[0].clone()).is_ok()
+            mux.send(key, messages[0].clone().into()).is_ok()
         });
     }
 
@@ -226,7 +227,7 @@ impl World {
             for message in messages {
                 let large = pack.push_with(|out| {
                     out.extend_from_slice(message);
-                    Ok::<_, ()>(())
+                    Ok::<_, ()>(Apart::default())
                 });
                 assert_eq!(large, Ok(None));
             }

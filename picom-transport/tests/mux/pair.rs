@@ -264,7 +264,7 @@ pub(crate) fn opening(args: &[u8], ends: bool) -> Opening {
         metadata: None,
         deadline: None,
         idempotent: false,
-        args: Bytes::copy_from_slice(args),
+        args: Bytes::copy_from_slice(args).into(),
         ends,
     }
 }

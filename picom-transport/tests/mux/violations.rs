@@ -18,18 +18,18 @@ fn a_peer_that_breaks_a_rule_is_told_which_and_cut() {
             idempotent: false,
             args_follow: false,
             metadata: None,
-            args: Bytes::from_static(b"\x01"),
+            args: Bytes::from_static(b"\x01").into(),
         })
     };
     let data = |length| Frame::Data {
         stream: id,
-        body: message(length, 1),
+        body: message(length, 1).into(),
     };
     let part = |total, length| Frame::Part {
         stream: id,
         total,
         end: false,
-        body: message(length, 1),
+        body: message(length, 1).into(),
     };
     let cases: Vec<(&str, Vec<Frame>, Code)> = vec![
         ("a frame for a stream never opened", vec![data(1)], Code::PROTOCOL),
@@ -140,7 +140,7 @@ fn frames_for_a_stream_that_was_reset_are_ignored() {
     pair.client.mux.reset(call, Code::CANCELLED);
     pair.client.release(call);
     // Sent before the reset arrived.
-    pair.server.mux.send(served, message(1, 1)).unwrap();
+    pair.server.mux.send(served, message(1, 1).into()).unwrap();
     pair.transmit(Side::Server);
     pair.drive();
     assert!(pair.client.mux.is_open() && pair.server.mux.is_open());
@@ -166,7 +166,7 @@ fn opens_over_the_limit_that_nobody_reads_the_answer_of_end_the_connection() {
                 idempotent: false,
                 args_follow: false,
                 metadata: None,
-                args: Bytes::from_static(b"\x01"),
+                args: Bytes::from_static(b"\x01").into(),
             }),
             now,
         );

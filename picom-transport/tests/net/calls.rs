@@ -111,7 +111,7 @@ async fn both_directions_flow_at_once() {
         for n in 0..20_000u32 {
             let mut message = vec![0xce];
             message.extend(n.to_be_bytes());
-            send.send(message.into()).await.unwrap();
+            send.send(message).await.unwrap();
         }
         send.finish().unwrap();
     });

@@ -32,7 +32,7 @@ impl Wake for Counting {
 fn request(ends: bool) -> Request {
     Request {
         method: Method::new("m").unwrap(),
-        args: Bytes::from_static(&[1]),
+        args: Bytes::from_static(&[1]).into(),
         metadata: None,
         deadline: None,
         idempotent: false,

@@ -157,7 +157,7 @@ impl Running {
 pub(crate) fn request(method: &str, args: impl Into<Bytes>) -> Request {
     Request {
         method: Method::new(method).unwrap(),
-        args: args.into(),
+        args: args.into().into(),
         metadata: None,
         deadline: None,
         idempotent: false,

@@ -36,7 +36,7 @@ impl StreamHandler for Keeper {
 async fn call(connection: &Connection, method: &str, length: usize) {
     let request = Request {
         method: Method::new(method).unwrap(),
-        args: value::encode(&Blob(vec![7; length].into())).unwrap(),
+        args: value::encode(&Blob(vec![7; length].into())).unwrap().into(),
         metadata: None,
         deadline: None,
         idempotent: false,

@@ -32,7 +32,7 @@ async fn connect(address: &str) -> Connection {
         .unwrap();
     let request = Request {
         method: Method::new("nothing").unwrap(),
-        args: value::nil(),
+        args: value::nil().into(),
         metadata: None,
         deadline: None,
         idempotent: false,

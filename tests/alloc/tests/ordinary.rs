@@ -41,7 +41,7 @@ fn call() -> Frame {
         idempotent: false,
         args_follow: false,
         metadata: None,
-        args: Bytes::from_static(&[0x92, 0x02, 0x05]),
+        args: Bytes::from_static(&[0x92, 0x02, 0x05]).into(),
     })
 }
 
@@ -54,14 +54,14 @@ fn frames() -> Vec<(Frame, usize)> {
         (
             Frame::Data {
                 stream,
-                body: body.clone(),
+                body: body.clone().into(),
             },
             1,
         ),
         (
             Frame::Last {
                 stream,
-                body: body.clone(),
+                body: body.clone().into(),
             },
             1,
         ),
@@ -108,7 +108,15 @@ fn small_bodies_share_what_they_are_copied_to() {
     let mut wire = BytesMut::new();
     for _ in 0..1000 {
         let body = body.clone();
-        codec.encode(&Frame::Data { stream, body }, &mut wire).unwrap();
+        codec
+            .encode(
+                &Frame::Data {
+                    stream,
+                    body: body.into(),
+                },
+                &mut wire,
+            )
+            .unwrap();
     }
     let (read, taken) = taken(|| {
         let mut read = 0;

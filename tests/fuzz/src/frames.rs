@@ -92,7 +92,7 @@ fn check(frame: &Frame, read_from: &[u8]) {
             return;
         }
     };
-    written.extend_from_slice(body.map_or(&[], |body| &body[..]));
+    written.extend_from_slice(&body.unwrap_or_default().concat());
     assert_eq!(written.len(), head::encoded_len(frame));
     assert!(head::fits(frame, LIMIT), "it came in a frame");
     // Flags and extensions of newer peers are dropped. All else has one form only.

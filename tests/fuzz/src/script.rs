@@ -70,17 +70,17 @@ fn frame(script: &mut Unstructured<'_>) -> Result<Frame> {
         2 => Frame::Call(open(script, stream)?),
         3 => Frame::Data {
             stream,
-            body: body(script)?,
+            body: body(script)?.into(),
         },
         4 => Frame::Last {
             stream,
-            body: body(script)?,
+            body: body(script)?.into(),
         },
         5 => Frame::Part {
             stream,
             total: optional(script, number)?,
             end: script.arbitrary()?,
-            body: Bytes::copy_from_slice(raw(script)?),
+            body: Bytes::copy_from_slice(raw(script)?).into(),
         },
         6 => {
             let count = script.int_in_range(0..=20u32)?;
@@ -154,7 +154,11 @@ fn open(script: &mut Unstructured<'_>, stream: StreamId) -> Result<Open> {
                 .collect::<Result<Vec<_>>>()?;
             Ok(encoded(&Value::Map(entries)))
         })?,
-        args: if args_follow { value::nil() } else { body(script)? },
+        args: if args_follow {
+            value::nil().into()
+        } else {
+            body(script)?.into()
+        },
     })
 }
 

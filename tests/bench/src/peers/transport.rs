@@ -126,7 +126,7 @@ impl Client {
         };
         let request = Request {
             method: method.clone(),
-            args,
+            args: args.into(),
             metadata: None,
             deadline: None,
             idempotent: false,
