@@ -20,7 +20,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWrite;
 use tokio::time::{self, Sleep};
-use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tokio_util::io::poll_read_buf;
 
 /// Frames are taken out of the multiplexer while less than this is staged: what is staged can no longer be overtaken by an
 /// answer, dropped, or sent elsewhere. A quarter of a millisecond at 1 GB/s. (With 64 KiB, and reads of 64 KiB, echoes of
@@ -382,7 +382,7 @@ impl Driver {
                 }
                 Stage::Write => {}
             }
-            match poll_write_buf(Pin::new(&mut self.io), cx, &mut self.staged) {
+            match self.staged.poll_write(Pin::new(&mut self.io), cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => {
                     self.lost(ConnectionError::PeerClosed);
