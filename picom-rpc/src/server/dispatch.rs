@@ -58,12 +58,12 @@ impl Dispatch {
 impl StreamHandler for Dispatch {
     fn handle(&self, incoming: Incoming, turn: &mut Turn) {
         let desk = &*self.0;
-        let Some(handler) = desk.router.find(&incoming.method) else {
+        let Some(route) = desk.router.find(&incoming.method) else {
             count(&desk.counters.unknown);
             state(incoming.send, desk.router.unknown(&incoming.method));
             return;
         };
-        let inline = turn.inline() && incoming.args.len() <= LIGHT;
+        let light = incoming.args.len() <= LIGHT && route.pace.is_quick();
         if deadline::passed(incoming.deadline, turn.now()) {
             count(&desk.counters.overdue);
             let fault = Fault::unstarted(Code::DEADLINE, "the time of the call had passed before it began");
@@ -85,15 +85,22 @@ impl StreamHandler for Dispatch {
         };
         // Most handlers are done at their first poll, and a task for each would cost more than they do. What a waker of no
         // task misses, the first poll on the task finds.
-        if inline && running.poll_once(desk, Some(handler), &mut task::Context::from_waker(Waker::noop())) {
-            return;
+        if light && turn.inline() {
+            let noop = &mut task::Context::from_waker(Waker::noop());
+            let done = running.poll_once(desk, Some(&route.handler), noop);
+            route.pace.took(turn.lap());
+            if done {
+                return;
+            }
         }
         let task = Task {
             running,
             desk: self.0.clone(),
+            steps_aside: !light,
         };
         place.keep();
         tokio::spawn(task);
+        turn.lap();
     }
 }
 
@@ -143,7 +150,7 @@ impl Running {
         };
         let stage = &mut self.stage;
         let begin = match stage {
-            Stage::New(args) => match handler.or_else(|| desk.router.find(&call.method)) {
+            Stage::New(args) => match handler.or_else(|| Some(&desk.router.find(&call.method)?.handler)) {
                 Some(handler) => Some((
                     handler,
                     std::mem::take(args),
@@ -235,13 +242,21 @@ impl Running {
 struct Task {
     running: Running,
     desk: Arc<Desk>,
+    /// It may take long, and has not let others go first.
+    steps_aside: bool,
 }
 
 impl Future for Task {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
-        let Task { running, desk } = &mut *self;
+        if std::mem::take(&mut self.steps_aside) {
+            // Behind the connection's own task in the queue. And a runtime with other workers wakes one for what stands in a
+            // queue, which attends to the sockets while this one works; for a single new task it does not.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let Task { running, desk, .. } = &mut *self;
         if running.poll_once(desk, None, cx) {
             return Poll::Ready(());
         }

@@ -5,6 +5,7 @@ mod drain;
 mod handler;
 mod limit;
 mod methods;
+mod pace;
 mod router;
 
 pub use drain::EndReport;

@@ -2,6 +2,7 @@
 
 use super::handler::Handler;
 use super::methods::{Methods, MethodsError};
+use super::pace::Pace;
 use crate::fault::Fault;
 use picom_codec::{Code, Method};
 use std::collections::BTreeMap;
@@ -13,8 +14,14 @@ const LISTED: usize = 10;
 pub(super) struct Router {
     service: Arc<str>,
     /// By the bytes of the name: its text would be checked again for each call.
-    handlers: BTreeMap<Box<[u8]>, Arc<dyn Handler>>,
+    routes: BTreeMap<Box<[u8]>, Route>,
     known: String,
+}
+
+/// One method.
+pub(super) struct Route {
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) pace: Pace,
 }
 
 impl Router {
@@ -24,20 +31,23 @@ impl Router {
         if names.len() > LISTED {
             known.push_str(", …");
         }
-        let handlers = methods
+        let routes = methods
             .into_handlers()?
             .into_iter()
-            .map(|(method, handler)| (method.as_bytes().into(), handler))
+            .map(|(method, handler)| {
+                let pace = Pace::default();
+                (method.as_bytes().into(), Route { handler, pace })
+            })
             .collect();
         Ok(Router {
             service,
-            handlers,
+            routes,
             known,
         })
     }
 
-    pub(super) fn find(&self, method: &Method) -> Option<&Arc<dyn Handler>> {
-        self.handlers.get(method.as_bytes())
+    pub(super) fn find(&self, method: &Method) -> Option<&Route> {
+        self.routes.get(method.as_bytes())
     }
 
     /// What a caller of an unknown method is told. It would hear the same from every instance.

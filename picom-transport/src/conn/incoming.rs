@@ -71,21 +71,26 @@ impl Turn {
         }
     }
 
-    /// Whether a handler may be polled here and now, once. The time since this was last asked is what the one before took.
-    pub fn inline(&mut self) -> bool {
-        self.ask(tokio::time::Instant::now().into_std())
+    /// Whether a handler may be polled here and now, once. Then a [`lap`](Self::lap) is to be taken.
+    pub fn inline(&self) -> bool {
+        self.slow < SLOW && self.now < self.ends
     }
 
-    fn ask(&mut self, now: Instant) -> bool {
+    /// A call has been dealt with. Reads the clock and says how long that took.
+    pub fn lap(&mut self) -> Duration {
+        self.lap_at(tokio::time::Instant::now().into_std())
+    }
+
+    fn lap_at(&mut self, now: Instant) -> Duration {
         let took = now.saturating_duration_since(self.now);
         self.now = now;
         if took > QUICK {
             self.slow += took;
         }
-        self.slow < SLOW && now < self.ends
+        took
     }
 
-    /// The time when [`inline`](Self::inline) was last asked.
+    /// The time of the last [`lap`](Self::lap), or of the turn's beginning.
     pub fn now(&self) -> Instant {
         self.now
     }
@@ -105,8 +110,9 @@ mod tests {
         let mut turn = Turn::at(now);
         (0..1000)
             .take_while(|_| {
-                let inline = turn.ask(now);
+                let inline = turn.inline();
                 now += each;
+                assert_eq!(turn.lap_at(now), each);
                 inline
             })
             .count()
@@ -124,10 +130,13 @@ mod tests {
     fn one_slow_handler_spends_what_the_others_had() {
         let start = tokio::time::Instant::now().into_std();
         let mut turn = Turn::at(start);
-        assert!(turn.ask(start));
-        assert!(turn.ask(start + micros(4)));
-        assert!(!turn.ask(start + micros(104)), "the one before took 100 µs");
-        assert!(!turn.ask(start + micros(105)));
+        assert!(turn.inline());
+        assert_eq!(turn.lap_at(start + micros(4)), micros(4));
+        assert!(turn.inline());
+        assert_eq!(turn.lap_at(start + micros(104)), micros(100));
+        assert!(!turn.inline());
+        turn.lap_at(start + micros(105));
+        assert!(!turn.inline());
         assert_eq!(turn.now(), start + micros(105));
     }
 }
