@@ -1,0 +1,55 @@
+//! What takes long does not run on the task that drives a connection.
+
+use picom_codec::Blob;
+use picom_rpc::Methods;
+use picom_rpc::testing::InMemory;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Answers with the task that it runs on, having taken so many microseconds of a thread.
+fn methods() -> Methods {
+    let task = |micros: u64| async move {
+        std::thread::sleep(Duration::from_micros(micros));
+        Ok(tokio::task::id().to_string())
+    };
+    Methods::new()
+        .unary("slow", task)
+        .unary("other", task)
+        .unary("weigh", |_: Blob| async move { Ok(tokio::task::id().to_string()) })
+}
+
+#[tokio::test]
+async fn a_method_that_was_slow_gets_a_task_for_each_call() {
+    let world = InMemory::new();
+    world.serve("svc", methods()).await.unwrap();
+    let client = world.client().unwrap();
+    let first: String = client.fetch("svc", "slow", &500u64).await.unwrap();
+    let mut tasks = BTreeSet::from([first]);
+    for n in 2..=20 {
+        let task: String = client.fetch("svc", "slow", &500u64).await.unwrap();
+        tasks.insert(task);
+        assert_eq!(tasks.len(), n, "each has one of its own");
+    }
+    // What one method takes says nothing of another.
+    let quick = async || -> String { client.fetch("svc", "other", &0u64).await.unwrap() };
+    let mut quick_tasks = BTreeSet::new();
+    for _ in 0..100 {
+        quick_tasks.insert(quick().await);
+    }
+    // One, unless the machine itself held a handler up.
+    assert!(quick_tasks.len() < 100, "{}", quick_tasks.len());
+}
+
+#[tokio::test]
+async fn large_args_are_read_and_dropped_on_a_task_of_their_own() {
+    let world = InMemory::new();
+    world.serve("svc", methods()).await.unwrap();
+    let client = world.client().unwrap();
+    let large = Blob(vec![7; 2 * 1024 * 1024].into());
+    let mut tasks = BTreeSet::new();
+    for n in 1..=5 {
+        let task: String = client.fetch("svc", "weigh", &large).await.unwrap();
+        tasks.insert(task);
+        assert_eq!(tasks.len(), n);
+    }
+}
