@@ -47,7 +47,7 @@ pub(crate) fn with_pack<R>(work: impl FnOnce(&mut Pack) -> R) -> R {
 /// Adds a value. Gives it back if it is too large to be packed.
 #[inline]
 pub(crate) fn push<T: Serialize>(pack: &mut Pack, item: &T) -> Result<Option<Body>, EncodeError> {
-    pack.push_with(|out| value::encode_apart(item, out))
+    pack.push_with(|out, apart| value::encode_apart(item, out, apart))
 }
 
 /// How long items have been taken in this poll.

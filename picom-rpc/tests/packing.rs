@@ -1,7 +1,6 @@
 //! Items that are ready together travel together; nobody who sends or receives them can tell.
 
 use futures_util::{Stream, StreamExt, stream};
-use picom_codec::value::Apart;
 use picom_discovery::Fixed;
 use picom_rpc::testing::InMemory;
 use picom_rpc::{CallFailure, Client, ClientConfig, Fault, In, Methods, Out, ServerConfig};
@@ -239,9 +238,9 @@ impl StreamHandler for Malformed {
     fn handle(&self, mut incoming: Incoming, _: &mut Turn) {
         let mut pack = Pack::default();
         for message in [&[0x01][..], &[0x02], &[0x92, 0x03]] {
-            let pushed = pack.push_with(|out| {
+            let pushed = pack.push_with(|out, _| {
                 out.extend_from_slice(message);
-                Ok::<_, ()>(Apart::default())
+                Ok::<_, ()>(())
             });
             assert_eq!(pushed, Ok(None));
         }

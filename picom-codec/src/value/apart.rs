@@ -122,7 +122,8 @@ mod tests {
             );
 
             let mut out = vec![7; 3];
-            let apart = encode_apart(&file, &mut out).unwrap();
+            let mut apart = Apart::default();
+            encode_apart(&file, &mut out, &mut apart).unwrap();
             assert_eq!(out.len() - 3 + apart.len(), whole.len());
             let written = Bytes::copy_from_slice(&out[3..]);
             assert!(apart.join(3, written).into_bytes() == whole);

@@ -77,7 +77,7 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, EncodeError> {
 
 /// Encodes `value`, structs as `encoding` says.
 pub fn encode_with<T: Serialize + ?Sized>(value: &T, encoding: Encoding) -> Result<Bytes, EncodeError> {
-    in_buffer(|buffer| value.serialize(&mut Encoder::new(buffer, encoding))).map(|(bytes, ())| bytes)
+    in_buffer(|buffer| value.serialize(&mut Encoder::new(buffer, encoding)))
 }
 
 /// Encodes `value`, structs as maps, to be sent: a [`Blob`](super::Blob) of 16 KiB or more within it is not copied.
@@ -86,30 +86,26 @@ pub fn encode_with<T: Serialize + ?Sized>(value: &T, encoding: Encoding) -> Resu
 ///
 /// As [`encode`].
 pub fn encode_body<T: Serialize + ?Sized>(value: &T) -> Result<Body, EncodeError> {
-    let (written, apart) = in_buffer(|buffer| encode_apart(value, buffer))?;
+    let mut apart = Apart::default();
+    let written = in_buffer(|buffer| encode_apart(value, buffer, &mut apart))?;
     Ok(apart.join(0, written))
 }
 
-/// What `write` appends to the buffer, and what it gives.
+/// What `write` appends to the buffer.
 #[inline]
-fn in_buffer<R>(
-    write: impl FnOnce(&mut Vec<u8>) -> Result<R, EncodeError>,
-) -> Result<(Bytes, R), EncodeError> {
+fn in_buffer(write: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>) -> Result<Bytes, EncodeError> {
     let mut buffer = BUFFER.take();
     buffer.clear();
-    let result = match write(&mut buffer) {
-        Ok(result) => result,
-        Err(error) => {
-            keep(buffer);
-            return Err(error);
-        }
-    };
+    if let Err(error) = write(&mut buffer) {
+        keep(buffer);
+        return Err(error);
+    }
     if buffer.len() > KEEP {
-        return Ok((buffer.into(), result));
+        return Ok(buffer.into());
     }
     let bytes = copy(&buffer);
     keep(buffer);
-    Ok((bytes, result))
+    Ok(bytes)
 }
 
 fn copy(encoded: &[u8]) -> Bytes {
@@ -136,17 +132,19 @@ pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Resul
     value.serialize(&mut Encoder::new(out, Encoding::Maps))
 }
 
-/// The same, but leaves out the content of each [`Blob`](super::Blob) of 16 KiB or more, behind its header: it is in what is
-/// returned, to be [joined](Apart::join) with what was appended.
+/// The same, but leaves out the content of each [`Blob`](super::Blob) of 16 KiB or more, behind its header: `apart`, empty
+/// before, has it then, to be [joined](Apart::join) with what was appended.
 ///
 /// # Errors
 ///
-/// As [`encode_into`].
+/// As [`encode_into`]; `apart` may then hold something.
 #[inline]
-pub fn encode_apart<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<Apart, EncodeError> {
-    let mut apart = Apart::default();
-    value.serialize(&mut Encoder::apart(out, &mut apart))?;
-    Ok(apart)
+pub fn encode_apart<T: Serialize + ?Sized>(
+    value: &T,
+    out: &mut Vec<u8>,
+    apart: &mut Apart,
+) -> Result<(), EncodeError> {
+    value.serialize(&mut Encoder::apart(out, apart))
 }
 
 /// The encoding of nil, which stands for no value. Costs nothing.

@@ -15,6 +15,8 @@ pub struct Pack {
     bytes: Vec<u8>,
     /// How long each message is: [`MOST_PACKED`] at most, and never nothing.
     lengths: Vec<u16>,
+    /// What the message that is being added keeps apart; otherwise nothing.
+    apart: Apart,
 }
 
 impl Pack {
@@ -27,19 +29,17 @@ impl Pack {
     #[inline]
     pub fn push_with<E>(
         &mut self,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<Apart, E>,
+        write: impl FnOnce(&mut Vec<u8>, &mut Apart) -> Result<(), E>,
     ) -> Result<Option<Body>, E> {
         let start = self.bytes.len();
-        let apart = match write(&mut self.bytes) {
-            Ok(apart) => apart,
-            Err(error) => {
-                self.bytes.truncate(start);
-                return Err(error);
-            }
-        };
+        if let Err(error) = write(&mut self.bytes, &mut self.apart) {
+            self.bytes.truncate(start);
+            self.apart = Apart::default();
+            return Err(error);
+        }
         let length = self.bytes.len().saturating_sub(start);
-        if length == 0 || length > MOST_PACKED || !apart.is_empty() {
-            return Ok(Some(apart.join(start, self.take_last(start))));
+        if length == 0 || length > MOST_PACKED || !self.apart.is_empty() {
+            return Ok(Some(self.take_last(start)));
         }
         self.lengths.push(length as u16);
         Ok(None)
@@ -47,13 +47,14 @@ impl Pack {
 
     /// The message from `start` on. It takes the buffer along if that is mostly its own, and is copied out otherwise.
     #[cold]
-    fn take_last(&mut self, start: usize) -> Bytes {
-        if start > 0 || self.bytes.len() <= MOST_PACKED {
-            let message = Bytes::copy_from_slice(self.bytes.get(start..).unwrap_or_default());
-            self.bytes.truncate(start);
-            return message;
+    fn take_last(&mut self, start: usize) -> Body {
+        let apart = std::mem::take(&mut self.apart);
+        if start == 0 && self.bytes.len() > MOST_PACKED {
+            return apart.join(0, std::mem::take(&mut self.bytes).into());
         }
-        std::mem::take(&mut self.bytes).into()
+        let written = Bytes::copy_from_slice(self.bytes.get(start..).unwrap_or_default());
+        self.bytes.truncate(start);
+        apart.join(start, written)
     }
 
     /// How many messages there are.
@@ -80,6 +81,7 @@ impl Pack {
     pub fn drop_unfinished(&mut self) {
         let whole: usize = self.lengths.iter().map(|length| usize::from(*length)).sum();
         self.bytes.truncate(whole);
+        self.apart = Apart::default();
     }
 
     /// Forgets the messages.
@@ -115,6 +117,7 @@ impl Clone for Pack {
         Pack {
             bytes: self.bytes.clone(),
             lengths: self.lengths.clone(),
+            apart: Apart::default(),
         }
     }
 }
@@ -124,9 +127,9 @@ mod tests {
     use super::*;
 
     fn push(pack: &mut Pack, message: &[u8]) -> Option<Body> {
-        pack.push_with(|out| {
+        pack.push_with(|out, _| {
             out.extend_from_slice(message);
-            Ok::<_, ()>(Apart::default())
+            Ok::<_, ()>(())
         })
         .unwrap()
     }
@@ -135,7 +138,7 @@ mod tests {
     fn a_message_that_fails_leaves_no_trace() {
         let mut pack = Pack::default();
         assert_eq!(push(&mut pack, &[1, 2]), None);
-        let failed = pack.push_with(|out| {
+        let failed = pack.push_with(|out, _| {
             out.push(3);
             Err("no")
         });
@@ -148,7 +151,7 @@ mod tests {
         let mut pack = Pack::default();
         assert_eq!(push(&mut pack, &[1, 2]), None);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            pack.push_with(|out: &mut Vec<u8>| -> Result<Apart, ()> {
+            pack.push_with(|out, _| -> Result<(), ()> {
                 out.push(3);
                 std::panic::resume_unwind(Box::new("no"))
             })

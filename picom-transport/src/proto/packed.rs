@@ -68,15 +68,14 @@ impl From<&Pack> for Packed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use picom_codec::value::Apart;
     use proptest::prelude::*;
 
     fn pack(messages: &[Vec<u8>]) -> Pack {
         let mut pack = Pack::default();
         for message in messages {
-            let large = pack.push_with(|out| {
+            let large = pack.push_with(|out, _| {
                 out.extend_from_slice(message);
-                Ok::<_, ()>(Apart::default())
+                Ok::<_, ()>(())
             });
             assert_eq!(large, Ok(None));
         }

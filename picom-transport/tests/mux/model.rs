@@ -4,7 +4,6 @@
 use crate::pair::{Pair, Side, message, opening};
 use bytes::Bytes;
 use picom_codec::Code;
-use picom_codec::value::Apart;
 use picom_transport::proto::{Key, Mux, Received};
 use picom_transport::{ConnectionConfig, FaultReply, Pack, StreamError};
 use proptest::prelude::*;
@@ -225,9 +224,9 @@ impl World {
         self.send_by(side, index, messages, |mux, key, messages| {
             let mut pack = Pack::default();
             for message in messages {
-                let large = pack.push_with(|out| {
+                let large = pack.push_with(|out, _| {
                     out.extend_from_slice(message);
-                    Ok::<_, ()>(Apart::default())
+                    Ok::<_, ()>(())
                 });
                 assert_eq!(large, Ok(None));
             }
