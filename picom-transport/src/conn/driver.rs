@@ -31,7 +31,7 @@ const STAGE: usize = 256 * 1024;
 const QUIET: u64 = 512;
 /// The read buffer grows from a size at which idle connections cost little to one at which large bodies cost few calls.
 const FIRST_READ: usize = 512;
-const MOST_READ: usize = 256 * 1024;
+const MOST_READ: usize = 128 * 1024;
 /// From here on buffers are used again, and it is counted how many of them bodies hold: a body may be much smaller than the
 /// buffer it was cut from. Buffers of shorter reads are about as long as the frames in them.
 const LARGE_READ: usize = 32 * 1024;
