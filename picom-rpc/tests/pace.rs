@@ -15,7 +15,10 @@ fn methods() -> Methods {
     Methods::new()
         .unary("slow", task)
         .unary("other", task)
-        .unary("weigh", |_: Blob| async move { Ok(tokio::task::id().to_string()) })
+        .unary(
+            "weigh",
+            |_: Blob| async move { Ok(tokio::task::id().to_string()) },
+        )
 }
 
 #[tokio::test]

@@ -121,8 +121,19 @@ impl Mux {
     }
 
     /// Whether a message would be taken now: `Ok(false)` until `Writable` tells.
-    pub fn can_send(&self, key: Key) -> Result<bool, SendError> {
-        let Some(stream) = self.streams.get(key) else {
+    pub fn can_send(&mut self, key: Key) -> Result<bool, SendError> {
+        self.room(key).map(|room| room > 0)
+    }
+
+    /// How many bytes more would be taken now: none until `Writable` tells.
+    pub fn room(&mut self, key: Key) -> Result<usize, SendError> {
+        let line = self.line();
+        Ok(self.sending(key)?.outbox.room(line))
+    }
+
+    /// The stream, if messages can be put in line.
+    fn sending(&mut self, key: Key) -> Result<&mut Stream, SendError> {
+        let Some(stream) = self.streams.get_mut(key) else {
             return Err(SendError::Finished);
         };
         if let Some(error) = &stream.failed {
@@ -132,14 +143,14 @@ impl Mux {
             return Err(SendError::Stopped { code });
         }
         match stream.sending {
-            Sending::Open => Ok(stream.outbox.has_room()),
+            Sending::Open => Ok(stream),
             Sending::Finishing | Sending::Ended => Err(SendError::Finished),
         }
     }
 
     /// Puts a message in line. Takes it also when there is no room: asking first is what keeps memory bounded.
     pub fn send(&mut self, key: Key, message: Body) -> Result<(), SendError> {
-        self.can_send(key)?;
+        self.sending(key)?;
         if message.is_empty() {
             return Err(SendError::Empty);
         }
@@ -157,21 +168,13 @@ impl Mux {
         Ok(())
     }
 
-    /// How many bytes more would be taken now: none until `Writable` tells.
-    pub fn room(&self, key: Key) -> Result<usize, SendError> {
-        self.can_send(key)?;
-        Ok(self.streams.get(key).map_or(0, |stream| stream.outbox.room()))
-    }
-
     /// Puts the messages of a pack in line, and says how much room is left. Takes them also when there is none.
     pub fn send_pack(&mut self, key: Key, pack: &Pack) -> Result<usize, SendError> {
-        self.can_send(key)?;
-        let Some(stream) = self.streams.get_mut(key) else {
-            return Err(SendError::Finished);
-        };
+        let line = self.line();
+        let stream = self.sending(key)?;
         // They are smaller than any limit that a peer may set (PROTOCOL §4.4).
         stream.outbox.push_pack(pack);
-        let room = stream.outbox.room();
+        let room = stream.outbox.room(line);
         if !stream.scheduled {
             self.schedule_output(key);
         }
@@ -187,14 +190,14 @@ impl Mux {
     pub fn finish(&mut self, key: Key, message: Option<Body>) -> Result<(), SendError> {
         match message {
             Some(message) => self.send(key, message)?,
-            None => self.can_send(key).map(drop)?,
+            None => self.sending(key).map(drop)?,
         }
         self.end_with(key, Final::End)
     }
 
     /// Ends our half, as the acceptor, with an error behind what is in line.
     pub fn fault(&mut self, key: Key, fault: FaultReply) -> Result<(), SendError> {
-        self.can_send(key)?;
+        self.sending(key)?;
         let Some(peer) = &self.peer else {
             return Err(SendError::Finished);
         };

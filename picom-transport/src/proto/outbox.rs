@@ -11,8 +11,6 @@ use picom_codec::{Body, Fault, Frame, StreamId};
 
 /// The most that is packed into one frame: beyond it a frame's head costs nothing, and a receiver could begin sooner.
 const PACK: usize = 32 * 1024;
-/// A stream takes messages while fewer bytes wait: what the driver stages at a time.
-const ROOM: usize = 64 * 1024;
 /// Heads of data, last, items and fault frames without their strings: array, kind, stream, numbers, header of what follows.
 const HEAD: usize = 32;
 /// Each part but the last carries at least so much (PROTOCOL §6.2).
@@ -64,16 +62,24 @@ pub(super) struct Outbox {
     line: Line<Outgoing>,
     bytes: usize,
     last: Option<Final>,
+    /// Somebody found no room.
+    awaited: bool,
 }
 
 impl Outbox {
-    pub(super) fn has_room(&self) -> bool {
-        self.bytes < ROOM
+    /// How many bytes more it takes before as many as `line` wait. If none, somebody will wait for
+    /// [room](Self::room_was_made).
+    pub(super) fn room(&mut self, line: usize) -> usize {
+        let room = line.saturating_sub(self.bytes);
+        self.awaited |= room == 0;
+        room
     }
 
-    /// How many bytes more it takes before it is full.
-    pub(super) fn room(&self) -> usize {
-        ROOM.saturating_sub(self.bytes)
+    /// Whether there is room again for somebody who found none.
+    pub(super) fn room_was_made(&mut self, line: usize) -> bool {
+        let made = self.awaited && self.bytes < line;
+        self.awaited &= !made;
+        made
     }
 
     pub(super) fn is_empty(&self) -> bool {

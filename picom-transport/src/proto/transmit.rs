@@ -190,6 +190,7 @@ impl Mux {
 
     /// One frame of a stream whose turn it is; behind it the stream goes to the end of the line.
     fn poll_stream(&mut self, key: Key, now: Instant) -> Option<Frame> {
+        let line = self.line();
         let peer = self.peer.as_ref()?;
         let stream = self.streams.get_mut(key)?;
         stream.scheduled = false;
@@ -199,7 +200,6 @@ impl Mux {
         if stream.is_unsent() {
             return self.poll_opening(key, now);
         }
-        let had_room = stream.outbox.has_room();
         let (frame, ends) = match stream.outbox.next(stream.id?, stream.send_window.credit(), peer) {
             // Credit brings it back.
             Next::Blocked | Next::Empty => return None,
@@ -217,7 +217,7 @@ impl Mux {
                 self.completing = Some(key);
             }
         }
-        if !had_room && stream.outbox.has_room() && stream.sending == Sending::Open {
+        if stream.outbox.room_was_made(line) && stream.sending == Sending::Open {
             self.events.push_back(Event::Writable(key));
         }
         if ends {

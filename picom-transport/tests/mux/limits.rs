@@ -113,23 +113,62 @@ fn a_sender_without_credit_waits_and_goes_on() {
     assert!(received > 0 && received < sent);
 }
 
-#[test]
-fn empty_messages_cannot_be_piled_up() {
+/// A stream takes so many one-byte messages until it has to wait, with `streams` open.
+fn piled_up(streams: usize) -> (usize, u32) {
     let mut pair = Pair::new();
     let call = pair.open(b"\x01");
     pair.drive();
     let (served, _) = pair.accept();
-    let mut sent = 0u32;
-    for _ in 0..100_000 {
-        if pair.client.mux.can_send(call).unwrap() {
-            pair.client.mux.send(call, message(1, 1).into()).unwrap();
-            pair.drive();
-            sent += 1;
-        }
+    for _ in 1..streams {
+        pair.open(b"\x01");
     }
-    let arrived = pair.server.read_all(served).0.len();
-    assert!(arrived <= 66560 / 256, "each frame costs at least 256: {arrived}");
-    assert!(sent < 70_000, "and the sender stops at its 64 KiB: {sent}");
+    pair.drive();
+    let mut sent = 0u32;
+    while pair.client.mux.can_send(call).unwrap() {
+        pair.client.mux.send(call, message(1, 1).into()).unwrap();
+        pair.drive();
+        sent += 1;
+        assert!(sent < 1_000_000, "there is no end to it");
+    }
+    (pair.server.read_all(served).0.len(), sent)
+}
+
+#[test]
+fn empty_messages_cannot_be_piled_up() {
+    for (streams, line) in [(1, 256 * 1024), (16, 256 * 1024), (17, 64 * 1024)] {
+        let (arrived, sent) = piled_up(streams);
+        assert!(arrived <= 66560 / 256, "each frame costs at least 256: {arrived}");
+        assert!(sent >= line, "{sent}");
+        assert!(sent < line + 6_000, "and the sender stops at its {line}: {sent}");
+    }
+}
+
+/// Somebody waits while others come and go, and what is a full line with many streams is none with few.
+#[test]
+fn who_waits_for_room_is_told_of_it_whatever_the_others_do() {
+    let mut pair = Pair::new();
+    let call = pair.open(b"\x01");
+    pair.drive();
+    let (served, _) = pair.accept();
+    let others: Vec<_> = (0..16).map(|_| pair.open(b"\x01")).collect();
+    pair.drive();
+    while pair.client.mux.can_send(call).unwrap() {
+        pair.client.mux.send(call, message(4000, 1).into()).unwrap();
+    }
+    for other in others {
+        pair.client.mux.reset(other, Code::CANCELLED);
+    }
+    pair.client.events.clear();
+    pair.drive();
+    // The window is spent; the rest is still in line, and all of it goes as the peer reads.
+    let mut rounds = 0;
+    while !pair.client.events.contains(&Event::Writable(call)) {
+        assert!(rounds < 100, "nobody tells who waits");
+        assert!(!pair.server.read_all(served).0.is_empty());
+        pair.drive();
+        rounds += 1;
+    }
+    assert!(pair.client.mux.can_send(call).unwrap());
 }
 
 #[test]

@@ -17,8 +17,8 @@ const KEPT: usize = 80;
 const BESIDE: usize = 12;
 const LARGE: usize = 60_000;
 
-/// Eight read buffers of 512 KiB, the one in use, and as much again for all else.
-const BEYOND: usize = 10 * 512 * 1024;
+/// Eight read buffers of 256 KiB, the one in use, and as much again for all else.
+const BEYOND: usize = 10 * 256 * 1024;
 
 /// Keeps the args of calls of `keep`, and forgets the others.
 #[derive(Default)]
