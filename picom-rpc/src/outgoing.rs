@@ -18,8 +18,8 @@ use std::task::{Context, Poll};
 
 /// Messages that go out, in order.
 ///
-/// [`send`](Self::send) waits while the other side does not read: at most 256 KiB are in line (64 KiB with more than 16
-/// calls on the connection), and what the peer's credit covers is on its way.
+/// [`send`](Self::send) waits while the other side does not read: at most 64 KiB are in line (256 KiB of items from 16 KiB
+/// on, with no more than 16 calls on the connection), and what the peer's credit covers is on its way.
 ///
 /// **Dropped on the caller's side** without [`finish`](Self::finish), the call is reset: what was cut short never looks
 /// complete to the handler. **In a handler** the return value ends the stream: `Ok(())` properly, an error with that

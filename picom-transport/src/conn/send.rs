@@ -43,8 +43,9 @@ impl SendHalf {
         }
     }
 
-    /// Sends one MessagePack value. Waits while 256 KiB or more are waiting for credit or for the socket (64 KiB where
-    /// more than 16 streams are open); returns when the message is in line, which says nothing of its arrival.
+    /// Sends one MessagePack value. Waits while 64 KiB or more are waiting for credit or for the socket (256 KiB of
+    /// messages from 16 KiB on, where no more than 16 streams are open); returns when the message is in line, which says
+    /// nothing of its arrival.
     ///
     /// Cancel safe: dropped before it is ready, nothing was sent.
     ///

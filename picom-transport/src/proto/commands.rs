@@ -183,7 +183,16 @@ impl Mux {
 
     /// The same if there is room; otherwise `false`, and nothing is sent.
     pub fn try_send_pack(&mut self, key: Key, pack: &Pack) -> Result<bool, SendError> {
-        Ok(self.can_send(key)? && self.send_pack(key, pack).is_ok())
+        let line = self.line();
+        let stream = self.sending(key)?;
+        if stream.outbox.room(line) == 0 {
+            return Ok(false);
+        }
+        stream.outbox.push_pack(pack);
+        if !stream.scheduled {
+            self.schedule_output(key);
+        }
+        Ok(true)
     }
 
     /// Ends our half behind what is in line, with a last message or without.

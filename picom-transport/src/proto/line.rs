@@ -33,6 +33,11 @@ impl<T> Line<T> {
         self.first.as_ref().or_else(|| self.rest.as_ref()?.front())
     }
 
+    pub(super) fn back(&self) -> Option<&T> {
+        let rest = self.rest.as_ref().and_then(|rest| rest.back());
+        rest.or(self.first.as_ref())
+    }
+
     pub(super) fn back_mut(&mut self) -> Option<&mut T> {
         let rest = self.rest.as_mut().and_then(|rest| rest.back_mut());
         rest.or(self.first.as_mut())
@@ -103,6 +108,7 @@ mod tests {
                     Step::Pop => prop_assert_eq!(line.pop_front(), queue.pop_front()),
                 }
                 prop_assert_eq!(line.front(), queue.front());
+                prop_assert_eq!(line.back(), queue.back());
                 prop_assert_eq!(line.is_empty(), queue.is_empty());
             }
             while let Some(n) = queue.pop_front() {

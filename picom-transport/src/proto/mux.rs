@@ -17,6 +17,7 @@ use super::handshake::{Identity, PeerLimits, Role};
 use super::inbox::Delivery;
 use super::keepalive::Keepalive;
 use super::openings::Openings;
+use super::outbox::{LINE, LONG_LINE};
 use super::schedule::Schedule;
 use super::stats::MuxStats;
 use super::streams::{Key, Streams};
@@ -31,11 +32,8 @@ use std::time::Instant;
 const LEAST_FRAMES: usize = 8;
 const MOST_FRAMES: usize = 64;
 
-/// A stream takes messages while fewer bytes of it wait. With four chunks of 64 KiB in line a write takes them together (streams
-/// of such chunks went from 3.5 to 5.7 GB/s), but a peer that does not read must not make us hold so much for each of many.
-const LINE: usize = 64 * 1024;
-const LONG_LINE: usize = 256 * 1024;
-/// So many streams at most may have a long one.
+/// So many streams at most may have a [long line](super::outbox::LONG_LINE) each: a peer that does not read must not make us
+/// hold so much for each of many.
 const FEW_STREAMS: u32 = 16;
 
 /// How far the connection is.
@@ -261,7 +259,7 @@ impl Mux {
 
     // ---- what the commands, `receive.rs` and `transmit.rs` share
 
-    /// How many bytes of a stream may wait.
+    /// How many bytes of a stream may wait if its messages are large.
     pub(super) fn line(&self) -> usize {
         if self.opened + self.accepted <= FEW_STREAMS {
             LONG_LINE
