@@ -6,8 +6,11 @@
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
-/// So many may be held by bodies, of 256 KiB each. Thirty bodies of 64 KiB that are on their way through fill them.
+/// So many may be held by bodies. Thirty bodies of 64 KiB that are on their way through fill as many of 256 KiB, which is
+/// the usual size.
 const MOST: usize = 8;
+/// Where frames may be larger than usual, blocks are too, and fewer may be held: so many bytes, or two.
+const MOST_BYTES: usize = 2 * 1024 * 1024;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -47,10 +50,9 @@ impl Blocks {
         next.extend_from_slice(buffer);
         let mut spent = std::mem::replace(buffer, next);
         spent.clear();
+        // One of before is as short as the reads were: it is not counted.
         if std::mem::replace(&mut self.current, true) {
             self.spent.push_back(spent);
-        } else {
-            self.held.push(spent.freeze());
         }
     }
 
@@ -78,8 +80,11 @@ impl Blocks {
     }
 
     fn retire(&mut self) {
-        let spent = std::mem::take(&mut self.spent);
-        self.held.extend(spent.into_iter().map(BytesMut::freeze));
+        let (spent, size) = (std::mem::take(&mut self.spent), self.size);
+        let held = spent
+            .into_iter()
+            .filter_map(|mut block| (!block.try_reclaim(size)).then(|| block.freeze()));
+        self.held.extend(held);
         self.current = false;
     }
 
@@ -89,7 +94,8 @@ impl Blocks {
 
     fn may_grow(&mut self) -> bool {
         self.held.retain(|block| !block.is_unique());
-        self.spent.len() + self.held.len() < MOST
+        let most = (MOST_BYTES / self.size.max(1)).clamp(2, MOST);
+        self.spent.len() + self.held.len() < most
     }
 }
 
@@ -141,6 +147,22 @@ mod tests {
             held.push(buffer.split().freeze());
             assert!(blocks.renew(&mut buffer, 5000));
             assert!(buffer.capacity() >= 5000);
+        }
+    }
+
+    #[test]
+    fn of_large_ones_fewer_are_held() {
+        for (room, most) in [(200 * 1024, 8), (400 * 1024, 4), (900 * 1024, 2), (5_000_000, 2)] {
+            let mut blocks = Blocks::default();
+            let mut buffer = BytesMut::new();
+            let mut held = Vec::new();
+            while blocks.renew(&mut buffer, room) {
+                buffer.resize(room, 7);
+                held.push(buffer.split().freeze());
+                assert!(held.len() <= most + 1, "{room}");
+            }
+            // One of them is the one that is read into.
+            assert_eq!(held.len(), most + 1, "{room}");
         }
     }
 
@@ -196,7 +218,8 @@ mod tests {
             // What is left of one must not be enough.
             renewed += usize::from(blocks.renew(&mut buffer, 200));
         }
-        assert_eq!(renewed, MOST);
+        // The first was none of them, and the last is read into.
+        assert_eq!(renewed, MOST + 1);
         assert!(held.iter().all(|body| body[..] == [7; 100]));
         blocks.shrink();
         assert_eq!((blocks.spent.len(), blocks.held.len()), (0, MOST));
