@@ -78,7 +78,7 @@ fn read(bytes: &[u8], chunk: usize) -> Vec<Step> {
 fn check(frame: &Frame, read_from: &[u8]) {
     let cost = head::charge(frame);
     match head::body(frame) {
-        Some(body) => assert_eq!(cost, (body.len() as u64).max(256)),
+        Some(body) => assert_eq!(cost, (body.concat().len() as u64).max(256)),
         None => assert_eq!(cost, 0),
     }
     let mut written = BytesMut::new();
