@@ -33,8 +33,8 @@ const QUIET: u64 = 512;
 /// The read buffer grows from a size at which idle connections cost little to one at which large bodies cost few calls.
 const FIRST_READ: usize = 512;
 const MOST_READ: usize = 128 * 1024;
-/// From here on buffers are used again, and it is counted how many of them bodies hold: a body may be much smaller than the
-/// buffer it was cut from. Buffers of shorter reads are about as long as the frames in them.
+/// From here on buffers are used again and bodies may be cut from them, and it is counted how many of them bodies hold: a body
+/// may be much smaller than its buffer. Before, bodies are copied.
 const LARGE_READ: usize = 32 * 1024;
 /// A hello takes less than 1 KiB, and a goaway in its place not much more (PROTOCOL §4.5).
 const HELLO_LIMIT: u32 = 8 * 1024;
@@ -56,8 +56,6 @@ pub(super) struct Driver {
     read: BytesMut,
     /// Read buffers of before.
     blocks: Blocks,
-    /// Bodies are copied out of the read buffer, because they hold enough of them.
-    copying: bool,
     /// How much room a read is given at least.
     read_step: usize,
     /// The first bytes have been looked at.
@@ -102,14 +100,15 @@ impl Driver {
         handler: Option<Arc<dyn StreamHandler>>,
     ) -> Self {
         let now = time::Instant::now();
+        let mut codec = FrameCodec::new(config.frame_limit.min(HELLO_LIMIT));
+        codec.set_copying(true);
         Self {
             io,
             shared,
             handler,
-            codec: FrameCodec::new(config.frame_limit.min(HELLO_LIMIT)),
+            codec,
             read: BytesMut::new(),
             blocks: Blocks::default(),
-            copying: false,
             read_step: FIRST_READ,
             sniffed: role == Role::Client,
             greeted: false,
@@ -188,16 +187,9 @@ impl Driver {
         if step < LARGE_READ {
             return self.read.reserve(step);
         }
-        if self.copying && self.blocks.has_room(step) {
-            self.copying = false;
-            self.codec.set_copying(false);
-        }
-        if !self.read.try_reclaim(step) && !self.blocks.renew(&mut self.read, step) {
-            // Bodies hold enough: of what follows none does.
-            self.copying = true;
-            self.codec.set_copying(true);
-            self.blocks.renew_beyond(&mut self.read, step);
-        }
+        // Where bodies hold enough, of what follows none does.
+        let cuts = self.blocks.make_room(&mut self.read, step);
+        self.codec.set_copying(!cuts);
     }
 
     /// A read that fills all the room there was asks for more of it the next time.
@@ -538,9 +530,9 @@ impl Future for Driver {
             while driver.poll_time(cx, time::Instant::now().into_std()) {
                 if !read && driver.read.is_empty() {
                     // Seconds without a frame: the buffer is worth more elsewhere.
-                    driver.read = BytesMut::new();
+                    driver.blocks.rest(std::mem::take(&mut driver.read));
                     driver.read_step = FIRST_READ;
-                    driver.blocks.shrink();
+                    driver.codec.set_copying(true);
                     driver.codec.shrink();
                     drop(driver.shared.with_wakes(&mut driver.wakes, State::shrink));
                 }

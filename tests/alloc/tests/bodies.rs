@@ -7,6 +7,7 @@ use picom_transport::{
     Connection, ConnectionConfig, Connector, Identity, Incoming, Listener, ListenerConfig, Request,
     StreamHandler, TcpAcceptor, TcpConnector, Turn,
 };
+use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
@@ -18,16 +19,19 @@ const BESIDE: usize = 12;
 const LARGE: usize = 60_000;
 
 /// Eight read buffers of 256 KiB, the one in use, and as much again for all else.
-const BEYOND: usize = 10 * 256 * 1024;
+const BEYOND: isize = 10 * 256 * 1024;
 
-/// Keeps the args of calls of `keep`, and forgets the others.
+/// Keeps the args of calls of `keep`, lets go of what it has kept longest for `release`, and forgets the others.
 #[derive(Default)]
-struct Keeper(Mutex<Vec<Bytes>>);
+struct Keeper(Mutex<VecDeque<Bytes>>);
 
 impl StreamHandler for Keeper {
     fn handle(&self, incoming: Incoming, _: &mut Turn) {
-        if incoming.method.as_str() == "keep" {
-            self.0.lock().unwrap().push(incoming.args);
+        let mut kept = self.0.lock().unwrap();
+        match incoming.method.as_str() {
+            "keep" => kept.push_back(incoming.args),
+            "release" => drop(kept.pop_front()),
+            _ => {}
         }
         incoming.send.finish_with(value::nil()).unwrap();
     }
@@ -46,8 +50,8 @@ async fn call(connection: &Connection, method: &str, length: usize) {
     assert_eq!(reply.recv().await.unwrap(), Some(value::nil()));
 }
 
-#[test]
-fn bodies_that_are_kept_do_not_keep_the_read_buffers_they_came_in() {
+/// What is held when `talk` is over, beyond what the kept bodies themselves take.
+fn held_beyond(talk: impl AsyncFn(&Connection)) -> isize {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -65,21 +69,46 @@ fn bodies_that_are_kept_do_not_keep_the_read_buffers_they_came_in() {
             .unwrap();
         (connection, listener)
     });
-    let beside = || async {
-        let calls = (0..BESIDE).map(|_| call(&connection, "drop", LARGE));
-        futures_util::future::join_all(calls).await;
-    };
-    let ((), held) = kept(|| {
-        runtime.block_on(async {
-            for _ in 0..KEPT {
-                beside().await;
-                call(&connection, "keep", BODY).await;
-            }
-            beside().await;
-        });
-    });
+    let ((), held) = kept(|| runtime.block_on(talk(&connection)));
     let bodies = keeper.0.lock().unwrap();
     assert!(bodies.iter().all(|body| body.len() > BODY) && bodies.len() == KEPT);
-    let most = isize::try_from(KEPT * (BODY + 1000) + BEYOND).unwrap();
-    assert!(held <= most, "{held} bytes are held, {most} at most");
+    held - isize::try_from(KEPT * (BODY + 1000)).unwrap()
+}
+
+async fn beside(connection: &Connection) {
+    let calls = (0..BESIDE).map(|_| call(connection, "drop", LARGE));
+    futures_util::future::join_all(calls).await;
+}
+
+#[test]
+fn bodies_that_are_kept_do_not_keep_the_read_buffers_they_came_in() {
+    let beyond = held_beyond(async |connection| {
+        for _ in 0..KEPT {
+            beside(connection).await;
+            call(connection, "keep", BODY).await;
+        }
+        beside(connection).await;
+    });
+    assert!(beyond <= BEYOND, "{beyond} bytes more are held, {BEYOND} at most");
+}
+
+/// A buffer that comes free makes room for one, not for one more each time.
+#[test]
+fn bodies_that_are_let_go_of_one_by_one_do_not_make_room_for_more_and_more() {
+    const FIRST: usize = 10;
+    let beyond = held_beyond(async |connection| {
+        let keep = async || {
+            beside(connection).await;
+            call(connection, "keep", BODY).await;
+        };
+        for _ in 0..FIRST {
+            keep().await;
+        }
+        for _ in FIRST..KEPT {
+            call(connection, "release", 1).await;
+            keep().await;
+            keep().await;
+        }
+    });
+    assert!(beyond <= BEYOND, "{beyond} bytes more are held, {BEYOND} at most");
 }
