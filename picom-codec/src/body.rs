@@ -15,8 +15,14 @@ pub struct Body(Pieces);
 #[derive(Clone)]
 enum Pieces {
     One(Bytes),
-    /// None of them is empty.
-    Several(Arc<[Bytes]>),
+    Several(Arc<Several>),
+}
+
+/// At least two, none of them empty.
+struct Several {
+    pieces: Vec<Bytes>,
+    /// Where each ends: a message may have thousands, and is cut into hundreds of parts.
+    ends: Vec<usize>,
 }
 
 impl Body {
@@ -26,7 +32,15 @@ impl Body {
         match pieces.len() {
             0 => Body::default(),
             1 => Body(Pieces::One(pieces.swap_remove(0))),
-            _ => Body(Pieces::Several(pieces.into())),
+            _ => {
+                let mut end = 0;
+                let ends = pieces.iter().map(|piece| {
+                    end += piece.len();
+                    end
+                });
+                let ends = ends.collect();
+                Body(Pieces::Several(Arc::new(Several { pieces, ends })))
+            }
         }
     }
 
@@ -35,7 +49,7 @@ impl Body {
     pub fn len(&self) -> usize {
         match &self.0 {
             Pieces::One(bytes) => bytes.len(),
-            Pieces::Several(pieces) => pieces.iter().map(Bytes::len).sum(),
+            Pieces::Several(several) => several.ends.last().copied().unwrap_or_default(),
         }
     }
 
@@ -50,7 +64,7 @@ impl Body {
     pub fn pieces(&self) -> &[Bytes] {
         match &self.0 {
             Pieces::One(bytes) => std::slice::from_ref(bytes),
-            Pieces::Several(pieces) => pieces,
+            Pieces::Several(several) => &several.pieces,
         }
     }
 
@@ -59,24 +73,23 @@ impl Body {
     pub fn into_bytes(self) -> Bytes {
         match self.0 {
             Pieces::One(bytes) => bytes,
-            Pieces::Several(pieces) => concat(&pieces),
+            Pieces::Several(several) => concat(&several.pieces),
         }
     }
 
     /// These bytes of it. What is asked for beyond the end is not there.
     pub fn slice(&self, range: Range<usize>) -> Body {
-        let pieces = match &self.0 {
+        let Several { pieces, ends } = match &self.0 {
             Pieces::One(bytes) => return Body(Pieces::One(cut(bytes, &range))),
-            Pieces::Several(pieces) => pieces,
+            Pieces::Several(several) => &**several,
         };
-        let mut before = 0;
-        let mut parts = Vec::new();
-        for piece in pieces.iter() {
-            let part = range.start.saturating_sub(before)..range.end.saturating_sub(before);
-            parts.push(cut(piece, &part));
-            before += piece.len();
-        }
-        Body::of_pieces(parts)
+        let first = ends.partition_point(|end| *end <= range.start);
+        let within = pieces.iter().zip(ends).skip(first);
+        let parts = within
+            .map(|(piece, end)| (piece, end - piece.len()))
+            .take_while(|(_, begin)| *begin < range.end)
+            .map(|(piece, begin)| cut(piece, &(range.start.saturating_sub(begin)..range.end - begin)));
+        Body::of_pieces(parts.collect())
     }
 }
 
@@ -136,7 +149,7 @@ impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Pieces::One(bytes) => fmt::Debug::fmt(bytes, f),
-            Pieces::Several(pieces) => f.debug_list().entries(pieces.iter()).finish(),
+            Pieces::Several(several) => f.debug_list().entries(&several.pieces).finish(),
         }
     }
 }
