@@ -4,6 +4,9 @@ use picom_codec::Blob;
 use picom_rpc::Methods;
 use picom_rpc::testing::InMemory;
 use std::collections::BTreeSet;
+use std::future::IntoFuture;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Answers with the task that it runs on, having taken so many microseconds of a thread.
@@ -55,4 +58,31 @@ async fn large_args_are_read_and_dropped_on_a_task_of_their_own() {
         tasks.insert(task);
         assert_eq!(tasks.len(), n);
     }
+}
+
+/// The thread is taken for longer than the second call has time; it stood behind, and does not begin when it is free.
+#[tokio::test]
+async fn a_call_whose_time_passes_in_the_queue_does_not_begin() {
+    let begun = Arc::new(AtomicU32::new(0));
+    let counted = begun.clone();
+    let methods = Methods::new().unary("block", move |millis: u64| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            std::thread::sleep(Duration::from_millis(millis));
+            Ok(())
+        }
+    });
+    let world = InMemory::new();
+    let server = world.serve("svc", methods).await.unwrap();
+    let client = world.client().unwrap();
+    // From here on its calls get tasks.
+    let slow: () = client.fetch("svc", "block", &5u64).await.unwrap();
+    let long = client.fetch::<()>("svc", "block", &200u64).into_future();
+    let late = client.fetch::<()>("svc", "block", &0u64);
+    let late = late.timeout(Duration::from_millis(50)).into_future();
+    let (long, late) = tokio::join!(long, late);
+    assert_eq!((slow, long.is_ok()), ((), true));
+    assert!(late.unwrap_err().is_timeout());
+    assert_eq!(begun.load(Ordering::Relaxed), 2, "the late one has not begun");
+    drop(server);
 }

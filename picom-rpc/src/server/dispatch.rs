@@ -1,9 +1,9 @@
-//! Runs a handler for each call that comes: inline first, on a task of its own when that is not enough, dropped when the
-//! call ends, contained when it panics.
+//! Runs a handler for each call that comes: inline first, on a task of its own when that is not enough or the call may take
+//! long, dropped when the call ends, contained when it panics.
 
 use super::handler::{Answer, Exchange, Handler};
 use super::limit::Limit;
-use super::router::Router;
+use super::router::{Route, Router};
 use crate::context::{Call, Context};
 use crate::deadline;
 use crate::fault::Fault;
@@ -16,6 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{self, Poll, Waker};
+use tokio::time;
 use tracing::Span;
 
 /// Calls with longer args are not answered on the task that drives the connection: to read them, and even to give their
@@ -57,25 +58,34 @@ impl Dispatch {
 
 impl StreamHandler for Dispatch {
     fn handle(&self, incoming: Incoming, turn: &mut Turn) {
-        let desk = &*self.0;
-        let Some(route) = desk.router.find(&incoming.method) else {
-            count(&desk.counters.unknown);
-            state(incoming.send, desk.router.unknown(&incoming.method));
-            return;
+        let polled = self.0.begin(incoming, turn);
+        // Whatever came of it: the time of one call is not to be taken for that of the next.
+        let took = turn.lap();
+        if let Some(route) = polled {
+            route.pace.took(took);
+        }
+    }
+}
+
+impl Desk {
+    /// Refuses the call, polls its handler or gives it a task; says whose handler was polled.
+    fn begin(self: &Arc<Self>, incoming: Incoming, turn: &Turn) -> Option<&Route> {
+        let Some(route) = self.router.find(&incoming.method) else {
+            count(&self.counters.unknown);
+            state(incoming.send, self.router.unknown(&incoming.method));
+            return None;
+        };
+        if deadline::passed(incoming.deadline, turn.now()) {
+            count(&self.counters.overdue);
+            state(incoming.send, overdue());
+            return None;
+        }
+        let Some(place) = self.limit.take() else {
+            count(&self.counters.refused);
+            incoming.send.reset(Code::REFUSED);
+            return None;
         };
         let light = incoming.args.len() <= LIGHT && route.pace.is_quick();
-        if deadline::passed(incoming.deadline, turn.now()) {
-            count(&desk.counters.overdue);
-            let fault = Fault::unstarted(Code::DEADLINE, "the time of the call had passed before it began");
-            state(incoming.send, fault.do_not_retry());
-            return;
-        }
-        let Some(place) = desk.limit.take() else {
-            count(&desk.counters.refused);
-            incoming.send.reset(Code::REFUSED);
-            return;
-        };
-        count(&desk.counters.started);
         let (call, args) = Call::new(incoming);
         let span = tracing::debug_span!("call", method = %call.method, peer = %call.peer.address);
         let mut running = Running {
@@ -85,22 +95,17 @@ impl StreamHandler for Dispatch {
         };
         // Most handlers are done at their first poll, and a task for each would cost more than they do. What a waker of no
         // task misses, the first poll on the task finds.
-        if light && turn.inline() {
-            let noop = &mut task::Context::from_waker(Waker::noop());
-            let done = running.poll_once(desk, Some(&route.handler), noop);
-            route.pace.took(turn.lap());
-            if done {
-                return;
-            }
+        let inline = light && turn.inline();
+        let noop = &mut task::Context::from_waker(Waker::noop());
+        if !inline || !running.poll_once(self, Some(&route.handler), noop) {
+            place.keep();
+            tokio::spawn(Task {
+                running,
+                desk: self.clone(),
+                steps_aside: !light,
+            });
         }
-        let task = Task {
-            running,
-            desk: self.0.clone(),
-            steps_aside: !light,
-        };
-        place.keep();
-        tokio::spawn(task);
-        turn.lap();
+        inline.then_some(route)
     }
 }
 
@@ -151,11 +156,14 @@ impl Running {
         let stage = &mut self.stage;
         let begin = match stage {
             Stage::New(args) => match handler.or_else(|| Some(&desk.router.find(&call.method)?.handler)) {
-                Some(handler) => Some((
-                    handler,
-                    std::mem::take(args),
-                    Exchange::new(call.clone(), desk.limits),
-                )),
+                Some(handler) => {
+                    count(&desk.counters.started);
+                    Some((
+                        handler,
+                        std::mem::take(args),
+                        Exchange::new(call.clone(), desk.limits),
+                    ))
+                }
                 None => None,
             },
             _ => None,
@@ -217,6 +225,14 @@ impl Running {
         }
     }
 
+    /// The call ended before its handler was done.
+    fn give_up(&mut self, desk: &Desk) {
+        count(&desk.counters.cancelled);
+        tracing::debug!(method = %self.method(), "the call ended before its handler was done");
+        self.drop_stage(desk);
+        self.release();
+    }
+
     /// Gives the call's slot back. The receiving half goes behind the sending one: a caller told to stop before its answer
     /// would take the call for ended.
     fn release(&mut self) {
@@ -238,7 +254,7 @@ impl Running {
     }
 }
 
-/// A call that goes on on a task of its own, because its handler waits or the turn was over.
+/// A call on a task of its own, because its handler waits, the turn was over, or it may take long.
 struct Task {
     running: Running,
     desk: Arc<Desk>,
@@ -257,6 +273,19 @@ impl Future for Task {
             return Poll::Pending;
         }
         let Task { running, desk, .. } = &mut *self;
+        if let (Stage::New(_), Some(call)) = (&running.stage, &running.call) {
+            // While it was in the queue its time may have passed, or its caller gone: the handler does not begin.
+            if deadline::passed(call.deadline, time::Instant::now().into_std()) {
+                count(&desk.counters.overdue);
+                running.stage = Stage::Done;
+                running.finish(Err(overdue()));
+                return Poll::Ready(());
+            }
+            if call.poll_cut(cx).is_ready() {
+                running.give_up(desk);
+                return Poll::Ready(());
+            }
+        }
         if running.poll_once(desk, None, cx) {
             return Poll::Ready(());
         }
@@ -264,10 +293,7 @@ impl Future for Task {
             Some(call) if call.poll_cut(cx).is_ready() => {}
             _ => return Poll::Pending,
         }
-        count(&desk.counters.cancelled);
-        tracing::debug!(method = %running.method(), "the call ended before its handler was done");
-        running.drop_stage(desk);
-        running.release();
+        running.give_up(desk);
         Poll::Ready(())
     }
 }
@@ -282,6 +308,11 @@ impl Drop for Task {
         // Last: the place is free when the handler is gone.
         self.desk.limit.give_back();
     }
+}
+
+/// What the caller is told whose call comes too late.
+fn overdue() -> Fault {
+    Fault::unstarted(Code::DEADLINE, "the time of the call had passed before it began").do_not_retry()
 }
 
 /// What the caller is told whose reply cannot be sent.
