@@ -24,7 +24,8 @@ thread_local! {
 
 /// Bytes, written as `bin` and read as a slice of the message they came in.
 ///
-/// One of 16 KiB or more is sent as it is, without a copy.
+/// One of 16 KiB or more is sent as it is, without a copy, in the native dialect and where it stands by itself: not within an
+/// ext, or where serde takes a copy of the data first.
 ///
 /// When read, a blob under 4 KiB, or of less than a sixteenth of its message, is copied, and so is one within a
 /// `#[serde(untagged)]` or `#[serde(flatten)]` type, or read by another format than picom's. Text and arrays of small

@@ -21,7 +21,7 @@ pub struct Pack {
 
 impl Pack {
     /// Adds the message that `write` appends, one MessagePack value, apart from what it keeps apart. Gives it back if it is
-    /// too large to be packed, over 4 KiB: it is to be sent by itself, behind what is here.
+    /// too large to be packed, over 4 KiB or with something apart: it is to be sent by itself, behind what is here.
     ///
     /// # Errors
     ///
@@ -88,6 +88,7 @@ impl Pack {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.lengths.clear();
+        self.apart = Apart::default();
     }
 
     /// How much memory it holds, in bytes.
@@ -125,6 +126,8 @@ impl Clone for Pack {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use picom_codec::EncodeError;
+    use picom_codec::value::encode_apart;
 
     fn push(pack: &mut Pack, message: &[u8]) -> Option<Body> {
         pack.push_with(|out, _| {
@@ -159,6 +162,22 @@ mod tests {
         assert!(panicked.is_err());
         pack.drop_unfinished();
         assert_eq!((pack.bytes(), pack.lengths()), (&[1, 2][..], &[2][..]));
+    }
+
+    #[test]
+    fn what_a_panicking_message_kept_apart_is_not_the_next_ones() {
+        let mut pack = Pack::default();
+        let large = picom_codec::Blob(vec![7; 20_000].into());
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            pack.push_with(|out, apart| -> Result<(), EncodeError> {
+                encode_apart(&large, out, apart)?;
+                std::panic::resume_unwind(Box::new("no"))
+            })
+        }));
+        assert!(panicked.is_err());
+        pack.clear();
+        assert_eq!(push(&mut pack, &[1, 2]), None);
+        assert_eq!((pack.count(), pack.len()), (1, 2));
     }
 
     #[test]
