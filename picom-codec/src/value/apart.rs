@@ -35,7 +35,7 @@ impl Apart {
         let mut at = start;
         let mut pieces = Vec::with_capacity(2 * self.blobs.len() + 1);
         for (place, blob) in self.blobs {
-            pieces.push(rest.split_to((place - at).min(rest.len())));
+            pieces.push(rest.split_to(place.saturating_sub(at).min(rest.len())));
             pieces.push(blob);
             at = place;
         }
