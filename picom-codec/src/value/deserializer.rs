@@ -5,7 +5,7 @@ use super::elements::{ByteElements, Elements};
 use super::ext::ExtDeserializer;
 use super::token::{Token, Tokens, unexpected};
 use super::variant::{DataVariant, UnitVariant};
-use super::{BLOB, DecodeError, DecodeFault, EXT, blob};
+use super::{BLOB, DecodeError, DecodeFault, EXT, blob, text};
 use crate::{Limits, ScanError, scan};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -385,7 +385,14 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
 
     #[inline]
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        self.deserialize_str(visitor)
+        let start = self.tokens.at();
+        let Some(bytes) = self.tokens.text() else {
+            return self.deserialize_str(visitor);
+        };
+        match text::visit(bytes, visitor) {
+            Ok(value) => value,
+            Err(_) => Err(DecodeError::new(start, DecodeFault::NotUtf8)),
+        }
     }
 
     #[inline]

@@ -45,6 +45,7 @@ mod encode;
 mod ext;
 mod narrow;
 mod serializer;
+mod text;
 mod token;
 mod variant;
 
