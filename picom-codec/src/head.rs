@@ -3,6 +3,7 @@
 
 mod bounds;
 mod layout;
+mod short;
 
 pub use bounds::{
     MAX_CREDIT, MAX_FAULT_NAME, MAX_ITEMS, MAX_METADATA, MAX_PEER_NAME, MAX_TEXT, MIN_LIMIT, check_metadata,
@@ -12,6 +13,7 @@ pub(crate) use layout::parse;
 use crate::canonical::Count;
 use crate::{Frame, Unsendable, varint};
 use bytes::{Bytes, BytesMut};
+use short::Short;
 use std::slice;
 
 /// What a frame with a body costs at least, in bytes of credit (PROTOCOL §7.1): about what holding one costs, so that
@@ -107,12 +109,21 @@ pub const fn items_room(frame_limit: u32) -> usize {
 pub fn encode_head<'f>(frame: &'f Frame, dst: &mut BytesMut) -> Result<Option<&'f [Bytes]>, Unsendable> {
     bounds::check(frame)?;
     let body = body(frame);
-    let mut head = Count::default();
+    let mut head = Short::new();
     layout::write(frame, &mut head);
-    let payload = head.0 as u64 + body.map_or(0, length) as u64;
+    let length = head.len();
+    let payload = length as u64 + body.map_or(0, self::length) as u64;
     bounds::bounded("the length of the payload", payload, 1, u64::from(u32::MAX))?;
-    dst.reserve(varint::MAX_STRICT + head.0);
+    if !head.append(payload, dst) {
+        write_long(frame, payload, length, dst);
+    }
+    Ok(body)
+}
+
+/// The same for a head that is longer than most.
+#[cold]
+fn write_long(frame: &Frame, payload: u64, length: usize, dst: &mut BytesMut) {
+    dst.reserve(varint::MAX_STRICT + length);
     varint::write(payload, dst);
     layout::write(frame, dst);
-    Ok(body)
 }

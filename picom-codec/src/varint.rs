@@ -78,6 +78,15 @@ pub fn write(mut value: u64, dst: &mut BytesMut) {
     dst.put_u8(value as u8);
 }
 
+/// Writes the shortest form of `value` to `place`, which is as long as it is.
+pub(crate) fn fill(mut value: u64, place: &mut [u8]) {
+    let last = place.len().saturating_sub(1);
+    for (i, byte) in place.iter_mut().enumerate() {
+        *byte = (value & 0x7f) as u8 | if i < last { 0x80 } else { 0 };
+        value >>= 7;
+    }
+}
+
 /// How many bytes the shortest form of `value` takes, 1 to 10.
 pub const fn encoded_len(value: u64) -> usize {
     let bits = 64 - (value | 1).leading_zeros() as usize;

@@ -21,6 +21,14 @@ impl Apart {
         self.blobs.is_empty()
     }
 
+    /// Forgets them.
+    #[inline]
+    pub fn clear(&mut self) {
+        if !self.blobs.is_empty() {
+            self.blobs = Vec::new();
+        }
+    }
+
     /// How many bytes there are apart from what was written.
     pub fn len(&self) -> usize {
         self.blobs.iter().map(|(_, blob)| blob.len()).sum()

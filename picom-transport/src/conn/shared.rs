@@ -96,11 +96,13 @@ impl Shared {
 
     /// Runs `action` on the state and wakes whom it concerns, behind the lock.
     pub(crate) fn with<R>(&self, action: impl FnOnce(&mut State) -> R) -> R {
-        let mut wakes = WakeList::default();
+        let mut wakes = None;
         let (result, driver) = {
             let mut state = self.lock();
             let result = action(&mut state);
-            self.attend(&mut state, &mut wakes);
+            if state.needs_attention() {
+                self.attend(&mut state, wakes.insert(WakeList::default()));
+            }
             // Behind the events: a slot that became free may have let somebody speak.
             let driver = if state.driver_idle && state.mux.has_output() {
                 state.driver_idle = false;
@@ -110,7 +112,9 @@ impl Shared {
             };
             (result, driver)
         };
-        wakes.wake();
+        if let Some(mut wakes) = wakes {
+            wakes.wake();
+        }
         if let Some(driver) = driver {
             driver.wake();
         }
@@ -121,7 +125,9 @@ impl Shared {
     pub(crate) fn with_wakes<R>(&self, wakes: &mut WakeList, action: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let result = action(&mut state);
-        self.attend(&mut state, wakes);
+        if state.needs_attention() {
+            self.attend(&mut state, wakes);
+        }
         result
     }
 
@@ -130,6 +136,7 @@ impl Shared {
     }
 
     /// Does what the events ask for.
+    #[inline(never)]
     fn attend(&self, state: &mut State, wakes: &mut WakeList) {
         let mut staged = false;
         while let Some(event) = state.mux.poll_event() {
@@ -207,6 +214,11 @@ impl State {
         self.mux.shrink();
         self.opened = Vec::new();
         std::mem::take(&mut self.wakers)
+    }
+
+    /// Whether something has happened that somebody is to be told.
+    fn needs_attention(&self) -> bool {
+        self.mux.has_events() || (self.mux.ended().is_some() && !self.end_told)
     }
 
     /// Where the wakers of a stream stand.

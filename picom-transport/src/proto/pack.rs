@@ -88,7 +88,7 @@ impl Pack {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.lengths.clear();
-        self.apart = Apart::default();
+        self.apart.clear();
     }
 
     /// How much memory it holds, in bytes.

@@ -69,6 +69,11 @@ impl Mux {
         self.events.pop_front()
     }
 
+    /// Whether [`poll_event`](Self::poll_event) has something.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         match self.phase {
