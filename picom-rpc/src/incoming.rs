@@ -156,6 +156,11 @@ impl<T: Receive> In<T> {
         self.pump(cx)?;
         loop {
             if let Some(items) = &mut self.items {
+                if items.remaining() > 0
+                    && let Ok(item) = items.decode_quickly(&self.limits)
+                {
+                    return Poll::Ready(Ok(Some(item)));
+                }
                 match items.decode_next(&self.limits) {
                     Some(Ok(item)) => return Poll::Ready(Ok(Some(item))),
                     Some(Err(ItemError::Items(error))) => return Poll::Ready(Err(self.bad_items(error))),

@@ -30,17 +30,21 @@ pub fn decode_slice<'de, T: Deserialize<'de>>(message: &'de [u8], limits: &Limit
         .map_err(|error| judge(error, message, limits))
 }
 
-/// Decodes the value that `message` has at `from` and says where it ends. As [`decode`] in all else, except that an error
-/// may name another fault than the first, and that what a [`Blob`](crate::Blob) shares is `message`.
+/// Decodes the value that `message` has at `from`, and puts where it ends there. As [`decode`] in all else, except that an
+/// error may name another fault than the first, and that what a [`Blob`](crate::Blob) shares is `message`.
 #[inline(always)]
 pub(crate) fn decode_prefix<T: DeserializeOwned>(
     message: &Bytes,
-    from: usize,
+    from: &mut usize,
     limits: &Limits,
-) -> Result<(T, usize), DecodeError> {
-    let bytes = message.get(from..).unwrap_or_default();
-    let (value, len) = Decoder::new(bytes, Some(message), limits).first()?;
-    Ok((value, from + len))
+) -> Result<T, DecodeError> {
+    let bytes = message.get(*from..).unwrap_or_default();
+    let mut decoder = Decoder::new(bytes, Some(message), limits);
+    let result = decoder.root();
+    if result.is_ok() {
+        *from += decoder.tokens.at();
+    }
+    result
 }
 
 /// Whether it is the message that is at fault, or only the type.

@@ -72,31 +72,28 @@ impl<'de> Decoder<'de> {
         }
     }
 
-    /// Decodes the value that the message begins with and says how long it is.
+    /// Decodes the value that the message begins with; where it ends is then [`at`](Tokens::at).
     #[inline(always)]
-    pub(super) fn first<T: Deserialize<'de>>(mut self) -> Result<(T, usize), DecodeError> {
-        let value = self.root()?;
-        Ok((value, self.tokens.at()))
-    }
-
-    #[inline(always)]
-    fn root<T: Deserialize<'de>>(&mut self) -> Result<T, DecodeError> {
-        let value = self.element(PhantomData)?;
-        if self.failed {
+    pub(super) fn root<T: Deserialize<'de>>(&mut self) -> Result<T, DecodeError> {
+        let result = self.element(PhantomData);
+        if self.failed && result.is_ok() {
             let hidden = DecodeFault::Other("the type hid an error within it".to_owned());
             return Err(DecodeError::new(0, hidden));
         }
-        Ok(value)
+        result
     }
 
     /// Decodes the value that begins here.
+    // Here and below the result that came is the one that is returned: to take it apart and put it together again moves
+    // the value, and what was just written cannot be read back at once.
     #[inline]
     pub(super) fn element<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, DecodeError> {
         let left = self.tokens.rest().len();
-        match seed.deserialize(&mut *self) {
-            Ok(value) if self.tokens.rest().len() < left => Ok(value),
-            result => Err(self.fail(result.err(), left)),
+        let result = seed.deserialize(&mut *self);
+        if result.is_err() || self.tokens.rest().len() >= left {
+            return Err(self.fail(result.err(), left));
         }
+        result
     }
 
     /// The value that began with so many bytes left could not be decoded.
@@ -159,8 +156,8 @@ impl<'de> Decoder<'de> {
     fn visit_array<V: Visitor<'de>>(&mut self, len: u32, visitor: V) -> Result<V::Value, DecodeError> {
         self.enter(len.into(), |decoder| {
             let mut elements = Elements::new(decoder, len);
-            let value = visitor.visit_seq(&mut elements)?;
-            elements.all_read(value)
+            let result = visitor.visit_seq(&mut elements);
+            elements.all_read(result)
         })
     }
 
@@ -168,8 +165,8 @@ impl<'de> Decoder<'de> {
     fn visit_map<V: Visitor<'de>>(&mut self, len: u32, visitor: V) -> Result<V::Value, DecodeError> {
         self.enter(2 * u64::from(len), |decoder| {
             let mut entries = Elements::new(decoder, len);
-            let value = visitor.visit_map(&mut entries)?;
-            entries.all_read(value)
+            let result = visitor.visit_map(&mut entries);
+            entries.all_read(result)
         })
     }
 
@@ -217,8 +214,8 @@ impl<'de> Decoder<'de> {
             Token::Array(len) => self.visit_array(len, visitor),
             Token::Bin(bytes) => {
                 let mut elements = ByteElements::new(bytes);
-                let value = visitor.visit_seq(&mut elements)?;
-                elements.all_read(value)
+                let result = visitor.visit_seq(&mut elements);
+                elements.all_read(result)
             }
             token => self.visit(token, visitor),
         }

@@ -17,16 +17,19 @@ impl<'a, 'de> Elements<'a, 'de> {
         Elements { decoder, left: len }
     }
 
-    /// The value, if the type has read all that is there.
+    /// What the type made of them, if it has read all that is there.
     #[inline]
-    pub(super) fn all_read<T>(self, value: T) -> Result<T, DecodeError> {
-        match self.left {
-            0 => Ok(value),
-            left => Err(DecodeError::new(
-                self.decoder.tokens.at(),
-                DecodeFault::LeftOver { left },
-            )),
+    pub(super) fn all_read<T>(self, result: Result<T, DecodeError>) -> Result<T, DecodeError> {
+        if self.left > 0 && result.is_ok() {
+            return Err(self.left_over());
         }
+        result
+    }
+
+    #[cold]
+    fn left_over(self) -> DecodeError {
+        let left = self.left;
+        DecodeError::new(self.decoder.tokens.at(), DecodeFault::LeftOver { left })
     }
 }
 
@@ -83,11 +86,11 @@ impl<'de> ByteElements<'de> {
         ByteElements(bytes.iter())
     }
 
-    /// The value, if the type has read all that is there.
-    pub(super) fn all_read<T>(self, value: T) -> Result<T, DecodeError> {
+    /// What the type made of them, if it has read all that is there.
+    pub(super) fn all_read<T>(self, result: Result<T, DecodeError>) -> Result<T, DecodeError> {
         match self.0.len() {
-            0 => Ok(value),
-            left => Err(DecodeFault::LeftOver { left: left as u32 }.into()),
+            0 => result,
+            left => result.and(Err(DecodeFault::LeftOver { left: left as u32 }.into())),
         }
     }
 }
