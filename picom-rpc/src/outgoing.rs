@@ -170,8 +170,10 @@ impl<T: Transmit> Out<T> {
     /// When the item cannot be encoded or is over the peer's limit: the stream goes on without it. When the peer wants no
     /// more or the call has ended: nothing more can be sent.
     pub async fn send(&self, item: T) -> Result<(), CallError> {
-        // Encoded before the wait: the future then holds bytes, whatever the item holds.
-        let Some(message) = self.try_send(item)? else {
+        // Encoded and dropped before the wait: the future then holds bytes, whatever the item held.
+        let sent = self.try_send(&item);
+        drop(item);
+        let Some(message) = sent? else {
             return Ok(());
         };
         self.send_body(message)
@@ -180,10 +182,9 @@ impl<T: Transmit> Out<T> {
     }
 
     /// Sends the item if it is small and can go at once; otherwise gives back what it is encoded.
-    fn try_send(&self, item: T) -> Result<Option<Body>, CallError> {
+    fn try_send(&self, item: &T) -> Result<Option<Body>, CallError> {
         packing::with_pack(|pack| {
-            let encoded = packing::push(pack, &item);
-            drop(item);
+            let encoded = packing::push(pack, item);
             if let Some(large) = encoded.map_err(|error| self.error(CallFailure::Encode(error)))? {
                 return Ok(Some(large));
             }

@@ -107,7 +107,7 @@ impl Picom {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Fetch<T> {
-        self.inner.client.fetch(service, method, args).with_error()
+        self.inner.client.fetch_as(service, method, args)
     }
 
     /// The same for a reply that may be empty.
@@ -117,7 +117,7 @@ impl Picom {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> FetchOpt<T> {
-        self.inner.client.fetch_opt(service, method, args).with_error()
+        self.inner.client.fetch_as(service, method, args)
     }
 
     /// Calls a method and gives all values of its reply, as far as one message's limits go.
@@ -127,7 +127,7 @@ impl Picom {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> FetchAll<T> {
-        self.inner.client.fetch_all(service, method, args).with_error()
+        self.inner.client.fetch_as(service, method, args)
     }
 
     /// Calls a method and gives a sender for its input and a receiver for its reply; `.receive()` and `.input(stream)`

@@ -118,6 +118,7 @@ impl Default for History {
 }
 
 impl Call {
+    #[inline]
     pub(super) fn new(client: Client, service: Arc<Service>, method: Method, args: Body) -> Call {
         Call {
             client,

@@ -24,18 +24,40 @@ use std::time::Duration;
 /// it is awaited. Dropped before it is ready, the call is cancelled at the peer: its handler is dropped there.
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Fetch<C, E = CallError> {
-    call: Result<Call, CallError>,
-    input: Option<Pump>,
-    marker: PhantomData<fn() -> (C, E)>,
+    /// Made as it will be polled: it is large, and to move what was just written takes time.
+    fetching: Fetching<C, E>,
 }
 
 impl<C: Collect, E> Fetch<C, E> {
-    pub(super) fn new(call: Result<Call, CallError>) -> Self {
+    #[inline]
+    pub(super) fn new(call: Call) -> Self {
         Fetch {
-            call,
-            input: None,
-            marker: PhantomData,
+            fetching: Fetching {
+                call: Some(call),
+                state: State::New,
+                input: None,
+                reply: C::default(),
+                marker: PhantomData,
+            },
         }
+    }
+
+    /// One that cannot even begin.
+    #[cold]
+    pub(super) fn failed(error: CallError) -> Self {
+        Fetch {
+            fetching: Fetching {
+                call: None,
+                state: State::Failed(error),
+                input: None,
+                reply: C::default(),
+                marker: PhantomData,
+            },
+        }
+    }
+
+    fn call_mut(&mut self) -> Option<&mut Call> {
+        self.fetching.call.as_mut()
     }
 
     call_options!();
@@ -47,19 +69,8 @@ impl<C: Collect, E> Fetch<C, E> {
         S: Stream + Send + 'static,
         S::Item: Serialize,
     {
-        self.input = Some(Pump::new(input));
+        self.fetching.input = Some(Pump::new(input));
         self
-    }
-}
-
-impl<C, E> Fetch<C, E> {
-    /// The same call, failing in an error of another type: for layers above that have one of their own.
-    pub fn with_error<F: From<CallError>>(self) -> Fetch<C, F> {
-        Fetch {
-            call: self.call,
-            input: self.input,
-            marker: PhantomData,
-        }
     }
 }
 
@@ -67,26 +78,17 @@ impl<C: Collect, E: From<CallError>> IntoFuture for Fetch<C, E> {
     type Output = Result<C::Output, E>;
     type IntoFuture = Fetching<C, E>;
 
+    #[inline]
     fn into_future(self) -> Fetching<C, E> {
-        let (call, state) = match self.call {
-            Ok(call) => (Some(call), State::New),
-            Err(error) => (None, State::Failed(error)),
-        };
-        Fetching {
-            call,
-            state,
-            input: self.input,
-            reply: C::default(),
-            marker: PhantomData,
-        }
+        self.fetching
     }
 }
 
 impl<C, E> fmt::Debug for Fetch<C, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fetch")
-            .field("call", &self.call)
-            .field("input", &self.input)
+            .field("call", &self.fetching.call)
+            .field("input", &self.fetching.input)
             .finish_non_exhaustive()
     }
 }

@@ -32,7 +32,7 @@ use crate::error::{CallError, Subject};
 use crate::failure::CallFailure;
 use crate::message::{Receive, Transmit};
 use call::Call;
-use picom_codec::{Method, value};
+use picom_codec::{Body, Method, value};
 use picom_discovery::{Discovery, ServiceName};
 use picom_transport::{ConfigError, Connector, Pool, PoolStats};
 use serde::Serialize;
@@ -92,7 +92,7 @@ impl Client {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Fetch<One<T>> {
-        Fetch::new(self.begin(service, method, args))
+        self.fetch_as(service, method, args)
     }
 
     /// The same for a reply that may be empty.
@@ -102,7 +102,7 @@ impl Client {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Fetch<Optional<T>> {
-        Fetch::new(self.begin(service, method, args))
+        self.fetch_as(service, method, args)
     }
 
     /// Calls a method and gives all values of its reply, as far as [`ClientConfig::collect_items`] and
@@ -113,7 +113,22 @@ impl Client {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> Fetch<All<T>> {
-        Fetch::new(self.begin(service, method, args))
+        self.fetch_as(service, method, args)
+    }
+
+    /// Calls a method and gives what `C` makes of its reply, or fails in an `E`: for layers above that have an error of
+    /// their own.
+    #[inline]
+    pub fn fetch_as<C: Collect, E>(
+        &self,
+        service: &str,
+        method: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> Fetch<C, E> {
+        match self.prepare(service, method, args) {
+            Ok((service, method, args)) => Fetch::new(Call::new(self.clone(), service, method, args)),
+            Err(error) => Fetch::failed(error),
+        }
     }
 
     /// Calls a method and gives a sender for its input and a receiver for its reply.
@@ -123,7 +138,10 @@ impl Client {
         method: &str,
         args: &(impl Serialize + ?Sized),
     ) -> StreamCall<I, O> {
-        StreamCall::new(self.begin(service, method, args))
+        let prepared = self.prepare(service, method, args);
+        StreamCall::new(
+            prepared.map(|(service, method, args)| Call::new(self.clone(), service, method, args)),
+        )
     }
 
     /// How the client is set.
@@ -166,12 +184,13 @@ impl Client {
         self.inner.closed.load(Ordering::Acquire)
     }
 
-    fn begin(
+    /// What a call is about, checked and encoded.
+    fn prepare(
         &self,
         service: &str,
         method: &str,
         args: &(impl Serialize + ?Sized),
-    ) -> Result<Call, CallError> {
+    ) -> Result<(Arc<Service>, Method, Body), CallError> {
         let fail = |failure| {
             CallError::new(
                 Subject::Call {
@@ -184,7 +203,7 @@ impl Client {
         let checked = Method::new(method).map_err(|error| fail(CallFailure::Method(error)))?;
         let args = value::encode_body(args).map_err(|error| fail(CallFailure::Encode(error)))?;
         let service = self.service(service).map_err(fail)?;
-        Ok(Call::new(self.clone(), service, checked, args))
+        Ok((service, checked, args))
     }
 
     fn service(&self, name: &str) -> Result<Arc<Service>, CallFailure> {

@@ -1,11 +1,10 @@
 //! The options that every call has, written once for all builders.
 
-/// Methods for a builder with a field `call: Result<Call, CallError>`: one that has failed already takes options and ignores
-/// them.
+/// Methods for a builder that has a `call_mut`: one that has failed already has no call, takes options and ignores them.
 macro_rules! call_options {
     () => {
         fn set(&mut self, option: impl FnOnce(&mut $crate::client::call::CallOptions)) {
-            if let Ok(call) = &mut self.call {
+            if let Some(call) = self.call_mut() {
                 option(&mut call.options);
             }
         }

@@ -50,6 +50,10 @@ impl<I: Transmit, O: Receive, E> StreamCall<I, O, E> {
         }
     }
 
+    fn call_mut(&mut self) -> Option<&mut Call> {
+        self.call.as_mut().ok()
+    }
+
     call_options!();
 
     /// The same call, failing in an error of another type: for layers above that have one of their own. The streams it
@@ -86,6 +90,10 @@ impl<I: Transmit, O: Receive, E> StreamCall<I, O, E> {
 }
 
 impl<O: Receive, E> ReceiveCall<O, E> {
+    fn call_mut(&mut self) -> Option<&mut Call> {
+        self.call.as_mut().ok()
+    }
+
     call_options!();
 }
 

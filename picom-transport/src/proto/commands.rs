@@ -132,19 +132,11 @@ impl Mux {
     }
 
     /// The stream, if messages can be put in line.
+    #[inline]
     fn sending(&mut self, key: Key) -> Result<&mut Stream, SendError> {
-        let Some(stream) = self.streams.get_mut(key) else {
-            return Err(SendError::Finished);
-        };
-        if let Some(error) = &stream.failed {
-            return Err(SendError::Ended(StreamError::clone(error)));
-        }
-        if let Some(code) = stream.stopped {
-            return Err(SendError::Stopped { code });
-        }
-        match stream.sending {
-            Sending::Open => Ok(stream),
-            Sending::Finishing | Sending::Ended => Err(SendError::Finished),
+        match self.streams.get_mut(key) {
+            Some(stream) if stream.takes_messages() => Ok(stream),
+            stream => Err(unsendable(stream)),
         }
     }
 
@@ -343,5 +335,19 @@ impl Mux {
     /// Ends the connection at once: open streams are lost.
     pub fn close(&mut self, reason: &'static str) {
         self.end(ConnectionError::Closed(reason), Some((Code::OK, reason)));
+    }
+}
+
+/// Why no message can be put in line on it.
+#[cold]
+fn unsendable(stream: Option<&mut Stream>) -> SendError {
+    match stream {
+        Some(Stream {
+            failed: Some(error), ..
+        }) => SendError::Ended(StreamError::clone(error)),
+        Some(Stream {
+            stopped: Some(code), ..
+        }) => SendError::Stopped { code: *code },
+        _ => SendError::Finished,
     }
 }

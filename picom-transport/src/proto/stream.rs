@@ -153,6 +153,12 @@ impl Stream {
         }
     }
 
+    /// Messages can be put in line.
+    #[inline]
+    pub(super) fn takes_messages(&self) -> bool {
+        self.sending == Sending::Open && self.failed.is_none() && self.stopped.is_none()
+    }
+
     /// There is something to hand to the driver, credit permitting.
     pub(super) fn has_output(&self) -> bool {
         self.failed.is_none() && (self.is_unsent() || !self.outbox.is_empty())
