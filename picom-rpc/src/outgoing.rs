@@ -8,12 +8,12 @@ use crate::packing::{self, Stop, Stretch};
 use crate::turns::Turns;
 use futures_core::Stream;
 use picom_codec::Body;
-use picom_transport::{Pack, SendError, SendHalf};
+use picom_transport::{Pack, Pocket, SendError, SendHalf};
 use std::fmt;
 use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 /// Messages that go out, in order.
@@ -26,6 +26,8 @@ use std::task::{Context, Poll};
 /// error; an `Out` kept beyond that sends nothing any more.
 pub struct Out<T> {
     half: Half,
+    /// Of the half, once an item was sent by itself.
+    pocket: OnceLock<Option<Arc<Pocket>>>,
     marker: PhantomData<fn(T)>,
 }
 
@@ -53,6 +55,7 @@ impl<T> Out<T> {
         };
         Out {
             half: Half::Input(Box::new(input)),
+            pocket: OnceLock::new(),
             marker: PhantomData,
         }
     }
@@ -60,6 +63,7 @@ impl<T> Out<T> {
     pub(crate) fn items(call: Arc<context::Call>) -> Self {
         Out {
             half: Half::Items(call),
+            pocket: OnceLock::new(),
             marker: PhantomData,
         }
     }
@@ -93,12 +97,25 @@ impl<T> Out<T> {
 
     /// Sends what is in the pack if there is room and nobody waits for it. `false`: not now.
     fn try_send_pack(&self, pack: &mut Pack) -> Result<bool, SendError> {
-        let mut half = self.half();
-        if !self.turns().may_send() {
+        if !self.turns().is_free() {
             return Ok(false);
         }
-        half.as_mut()
-            .map_or(Err(SendError::Finished), |half| half.try_send_pack(pack))
+        match self.pocket.get() {
+            Some(Some(pocket)) if pocket.push(pack) => Ok(true),
+            _ => self.try_put_in_line(pack),
+        }
+    }
+
+    /// The same where the pocket is closed: opens it.
+    fn try_put_in_line(&self, pack: &mut Pack) -> Result<bool, SendError> {
+        match &mut *self.half() {
+            Some(half) if self.turns().is_free() => {
+                self.pocket.get_or_init(|| half.pocket());
+                half.try_send_pack(pack)
+            }
+            Some(_) => Ok(false),
+            None => Err(SendError::Finished),
+        }
     }
 
     /// Sends what is in the pack, room or not, and says how much room is left.
@@ -170,6 +187,7 @@ impl<T: Transmit> Out<T> {
     /// When the item cannot be encoded or is over the peer's limit: the stream goes on without it. When the peer wants no
     /// more or the call has ended: nothing more can be sent.
     pub async fn send(&self, item: T) -> Result<(), CallError> {
+        self.turns().count().await;
         // Encoded and dropped before the wait: the future then holds bytes, whatever the item held.
         let sent = self.try_send(&item);
         drop(item);

@@ -4,6 +4,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::coop;
 
 /// See the module. Only the one whose turn it is may wait on the half, which remembers one waiting task.
 #[derive(Debug, Default)]
@@ -12,12 +13,12 @@ pub(crate) struct Turns {
     line: OnceLock<Box<Mutex<()>>>,
     /// How many stand in line, the first one included.
     waiting: AtomicU32,
-    /// How many were sent out of line.
+    /// How many were sent.
     sent: AtomicU32,
 }
 
-/// Every so many messages one goes through the line though it could go at once: that is where the runtime counts what a
-/// task does without a pause, so a task that only sends does not keep others from running. (The runtime allows 128.)
+/// Every so many messages the runtime is told, which counts what a task does without a pause: so a task that only sends does
+/// not keep others from running. (The runtime allows 128 counts.)
 const COUNTED: u32 = 16;
 
 /// The first place in the line.
@@ -29,19 +30,21 @@ pub(crate) struct FirstInLine<'a> {
 struct Place<'a>(&'a AtomicU32);
 
 impl Turns {
-    /// Whether nobody is in line. To be asked under the lock that sending takes: then nobody is overtaken.
+    /// Whether nobody is in line.
     #[inline]
     pub(crate) fn is_free(&self) -> bool {
         self.waiting.load(Ordering::Acquire) == 0
     }
 
-    /// Whether one message may be sent out of line: to be asked as [`is_free`](Self::is_free) is.
+    /// Counts a message. Ready at once, unless the task has done much and others should run.
     #[inline]
-    pub(crate) fn may_send(&self) -> bool {
-        // No two ask at once, so nothing is lost between the two.
+    pub(crate) async fn count(&self) {
+        // Of two that count at the same time one may be lost: it is no more than a hint.
         let sent = self.sent.load(Ordering::Relaxed).wrapping_add(1);
         self.sent.store(sent, Ordering::Relaxed);
-        !sent.is_multiple_of(COUNTED) && self.is_free()
+        if sent.is_multiple_of(COUNTED) {
+            coop::consume_budget().await;
+        }
     }
 
     /// Gets in line, and is ready at the front of it. Cancel safe: dropped, it leaves the line.

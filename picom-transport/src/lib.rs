@@ -32,6 +32,6 @@ pub use listener::{DrainReport, Listener, ListenerConfig, ListenerStats};
 pub use pool::{DialError, Pool, PoolConfig, PoolStats, Room, SlotStatus, Target};
 pub use proto::{
     ConfigError, ConnectionConfig, ConnectionError, Delivery, FaultReply, Identity, OpenError, Outcome, Pack,
-    SendError, StreamError,
+    Pocket, SendError, StreamError,
 };
 pub use tcp::{TcpAcceptor, TcpConnector};

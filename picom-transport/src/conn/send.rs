@@ -4,7 +4,7 @@ use super::recv::RecvHalf;
 use super::shared::Shared;
 use super::wakers::register;
 use crate::classic::ClassicSend;
-use crate::proto::{FaultReply, Key, Pack, SendError, StreamError};
+use crate::proto::{FaultReply, Key, Pack, Pocket, SendError, StreamError};
 use picom_codec::{Body, Code};
 use std::fmt;
 use std::future::poll_fn;
@@ -119,6 +119,15 @@ impl SendHalf {
             pack.clear();
         }
         sent
+    }
+
+    /// Where other senders than the one who holds the half may leave small messages. Open behind a
+    /// [`try_send_pack`](Self::try_send_pack), until the driver has been there. `None`: the stream has none.
+    pub fn pocket(&self) -> Option<Arc<Pocket>> {
+        match &self.line {
+            Line::Native { shared, key } => shared.with(|state| state.mux.pocket(*key)),
+            Line::Classic(_) => None,
+        }
     }
 
     /// Sends without waiting for room. Memory is bounded only for those who ask [`poll_ready`](Self::poll_ready) first.

@@ -5,10 +5,12 @@ use super::mux::{Mux, Phase, Received};
 use super::openings::Opening;
 use super::outbox::{Final, fit_fault};
 use super::pack::Pack;
+use super::pocket::Pocket;
 use super::stream::{Sending, Stream};
 use super::streams::Key;
 use picom_codec::head::check_metadata;
 use picom_codec::{Body, Code};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 impl Mux {
@@ -180,11 +182,18 @@ impl Mux {
         if stream.outbox.room(line) == 0 {
             return Ok(false);
         }
-        stream.outbox.push_pack(pack);
+        stream.outbox.push_pocket(pack);
         if !stream.scheduled {
             self.schedule_output(key);
         }
         Ok(true)
+    }
+
+    /// Where senders may leave small messages without asking here, from one [`try_send_pack`](Self::try_send_pack) to the
+    /// next turn of the stream. `None`: the stream is gone.
+    pub fn pocket(&mut self, key: Key) -> Option<Arc<Pocket>> {
+        let stream = self.streams.get_mut(key)?;
+        Some(stream.outbox.pocket())
     }
 
     /// Ends our half behind what is in line, with a last message or without.

@@ -6,8 +6,10 @@ use super::handshake::PeerLimits;
 use super::line::Line;
 use super::pack::{MOST_PACKED, Pack};
 use super::packed::Packed;
+use super::pocket::Pocket;
 use bytes::Bytes;
 use picom_codec::{Body, Fault, Frame, StreamId};
+use std::sync::Arc;
 
 /// The most that is packed into one frame: beyond it a frame's head costs nothing, and a receiver could begin sooner.
 const PACK: usize = 32 * 1024;
@@ -67,15 +69,29 @@ pub(super) enum Next {
 pub(super) struct Outbox {
     line: Line<Outgoing>,
     bytes: usize,
-    last: Option<Final>,
+    last: Last,
     /// Somebody found no room.
     awaited: bool,
+    /// Something may be in the pocket, which belongs behind what is in line.
+    pocketed: bool,
+    /// Made for senders who ask for it.
+    pocket: Option<Arc<Pocket>>,
+}
+
+/// How the half ends, behind what is in line, if that has been said. A word, where an option of [`Final`] takes two.
+#[derive(Debug, Default)]
+enum Last {
+    #[default]
+    Open,
+    End,
+    Fault(Box<FaultReply>),
 }
 
 impl Outbox {
     /// How many bytes more it takes before its line is full, `long` if its messages are large. If none, somebody will wait
     /// for [room](Self::room_was_made).
     pub(super) fn room(&mut self, long: usize) -> usize {
+        self.collect();
         let room = self.line_for(long).saturating_sub(self.bytes);
         self.awaited |= room == 0;
         room
@@ -96,10 +112,50 @@ impl Outbox {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.line.is_empty() && self.last.is_none()
+        self.line.is_empty() && matches!(self.last, Last::Open) && !self.pocketed
+    }
+
+    /// Where small messages can be left while the stream waits for its turn.
+    pub(super) fn pocket(&mut self) -> Arc<Pocket> {
+        self.pocket.get_or_insert_default().clone()
+    }
+
+    /// Puts in line what was left in the pocket, and closes it.
+    pub(super) fn collect(&mut self) {
+        if let (true, Some(pocket)) = (std::mem::take(&mut self.pocketed), &self.pocket) {
+            let mut left = pocket.close();
+            self.bytes += left.len();
+            match self.packed() {
+                Some(packed) => packed.append(left),
+                None if left.count() > 1 => self.line.push_back(Outgoing::Packed(Box::new(left))),
+                None => {
+                    if let Some((_, body)) = left.take(usize::MAX) {
+                        self.line.push_back(Outgoing::Message {
+                            body: body.into(),
+                            written: 0,
+                            in_parts: false,
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts the messages of a pack in line, by way of the pocket if there is one, which is then open. There must be
+    /// [room](Self::room), and the stream must be given its turn.
+    pub(super) fn push_pocket(&mut self, pack: &Pack) {
+        let room = LINE.saturating_sub(self.bytes);
+        match &self.pocket {
+            Some(pocket) if room > 0 && !self.pocketed && !pack.is_empty() => {
+                pocket.open(room, pack);
+                self.pocketed = true;
+            }
+            _ => self.push_pack(pack),
+        }
     }
 
     pub(super) fn push(&mut self, message: Body) {
+        self.collect();
         self.bytes += message.len();
         if message.len() > MOST_PACKED {
             return self.line.push_back(Outgoing::Message {
@@ -120,6 +176,7 @@ impl Outbox {
 
     /// Puts the messages of a pack in line: as if they were pushed one by one.
     pub(super) fn push_pack(&mut self, pack: &Pack) {
+        self.collect();
         self.bytes += pack.len();
         match self.packed() {
             Some(packed) => packed.extend(pack),
@@ -163,7 +220,7 @@ impl Outbox {
             in_parts: true,
         });
         if ends {
-            self.last = Some(Final::End);
+            self.last = Last::End;
         }
     }
 
@@ -173,15 +230,23 @@ impl Outbox {
     }
 
     pub(super) fn finish(&mut self, last: Final) {
-        self.last = Some(last);
+        self.collect();
+        self.last = match last {
+            Final::End => Last::End,
+            Final::Fault(fault) => Last::Fault(fault),
+        };
     }
 
     /// Forgets everything that waits, as after a reset.
     pub(super) fn clear(&mut self) {
+        if let Some(pocket) = self.pocket.take() {
+            pocket.close();
+        }
         *self = Self::default();
     }
 
     pub(super) fn next(&mut self, stream: StreamId, credit: u32, peer: &PeerLimits) -> Next {
+        self.collect();
         match self.line.pop_front() {
             Some(Outgoing::Packed(packed)) => self.next_packed(stream, packed, credit, peer),
             Some(Outgoing::Message {
@@ -303,17 +368,17 @@ impl Outbox {
     }
 
     fn next_final(&mut self, stream: StreamId, credit: u32) -> Next {
-        match self.last.take() {
-            None => Next::Empty,
-            Some(Final::End) => Next::Frame {
+        match std::mem::take(&mut self.last) {
+            Last::Open => Next::Empty,
+            Last::End => Next::Frame {
                 frame: Frame::End { stream },
                 charge: 0,
                 ends: true,
             },
-            Some(Final::Fault(fault)) => {
+            Last::Fault(fault) => {
                 let charge = charge(fault.details.len());
                 if credit < charge {
-                    self.last = Some(Final::Fault(fault));
+                    self.last = Last::Fault(fault);
                     return Next::Blocked;
                 }
                 let FaultReply {
@@ -351,8 +416,8 @@ impl Outbox {
 
     /// Whether the half ends behind what has just been taken; if so, the end goes with it.
     fn takes_end(&mut self) -> bool {
-        if self.line.is_empty() && matches!(self.last, Some(Final::End)) {
-            self.last = None;
+        if self.line.is_empty() && matches!(self.last, Last::End) {
+            self.last = Last::Open;
             return true;
         }
         false

@@ -29,6 +29,29 @@ impl Packed {
         self.lengths.extend(pack.lengths());
     }
 
+    /// Makes room for so many bytes, if it has none.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        if self.buffer.capacity() == 0 {
+            self.buffer.reserve(bytes);
+        }
+    }
+
+    /// Adds the messages of another.
+    pub(super) fn append(&mut self, mut other: Packed) {
+        self.buffer.unsplit(other.buffer);
+        self.lengths.append(&mut other.lengths);
+    }
+
+    /// How many messages there are.
+    pub(super) fn count(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// How many bytes they take.
+    pub(super) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.lengths.is_empty()
     }

@@ -199,6 +199,7 @@ impl Mux {
         let peer = self.peer.as_ref()?;
         let stream = self.streams.get_mut(key)?;
         stream.scheduled = false;
+        stream.outbox.collect();
         if stream.failed.is_some() {
             return None;
         }
