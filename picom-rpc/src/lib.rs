@@ -40,7 +40,7 @@ pub use fault::{Fault, RemoteError};
 pub use incoming::In;
 pub use message::{Receive, Transmit};
 pub use metadata::{MAX_METADATA, Metadata, MetadataError, MetadataValue};
-pub use outgoing::Out;
+pub use outgoing::{Out, Sending};
 pub use picom_transport::Outcome;
 pub use server::{
     Answer, EndReport, Exchange, Handler, Methods, MethodsError, MethodsWith, ServeError, Server,

@@ -10,11 +10,11 @@ use futures_core::Stream;
 use picom_codec::Body;
 use picom_transport::{Pack, Pocket, SendError, SendHalf};
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 /// Messages that go out, in order.
 ///
@@ -186,32 +186,35 @@ impl<T: Transmit> Out<T> {
     ///
     /// When the item cannot be encoded or is over the peer's limit: the stream goes on without it. When the peer wants no
     /// more or the call has ended: nothing more can be sent.
-    pub async fn send(&self, item: T) -> Result<(), CallError> {
-        self.turns().count().await;
-        // Encoded and dropped before the wait: the future then holds bytes, whatever the item held.
-        let sent = self.try_send(&item);
-        drop(item);
-        let Some(message) = sent? else {
-            return Ok(());
-        };
-        self.send_body(message)
-            .await
-            .map_err(|error| self.send_error(error))
+    #[inline]
+    pub fn send(&self, item: T) -> Sending<'_, T> {
+        Sending {
+            out: self,
+            item: Some(item),
+            counted: false,
+            waiting: None,
+        }
     }
 
-    /// Sends the item if it is small and can go at once; otherwise gives back what it is encoded.
-    fn try_send(&self, item: &T) -> Result<Option<Body>, CallError> {
+    /// Sends the item if it is small and can go at once. What comes of it otherwise is boxed: the result is then a word.
+    fn try_send(&self, item: &T) -> Result<(), Box<NotSent>> {
         packing::with_pack(|pack| {
-            let encoded = packing::push(pack, item);
-            if let Some(large) = encoded.map_err(|error| self.error(CallFailure::Encode(error)))? {
-                return Ok(Some(large));
+            match packing::push(pack, item) {
+                Ok(None) => {}
+                Ok(Some(large)) => return Err(Box::new(NotSent::Yet(large))),
+                Err(error) => return Err(self.not_sent(CallFailure::Encode(error))),
             }
             match self.try_send_pack(pack) {
-                Ok(true) => Ok(None),
-                Ok(false) => Ok(Some(pack.to_bytes().into())),
-                Err(error) => Err(self.send_error(error)),
+                Ok(true) => Ok(()),
+                Ok(false) => Err(Box::new(NotSent::Yet(pack.to_bytes().into()))),
+                Err(error) => Err(self.not_sent(CallFailure::Send(error))),
             }
         })
+    }
+
+    #[cold]
+    fn not_sent(&self, failure: CallFailure) -> Box<NotSent> {
+        Box::new(NotSent::Never(self.error(failure)))
     }
 
     /// Sends all items of a stream, in order. Those that are ready together travel together; none waits for others to come.
@@ -291,6 +294,66 @@ impl<T: Transmit> Out<T> {
     fn send_error(&self, error: SendError) -> CallError {
         self.error(CallFailure::Send(error))
     }
+}
+
+/// An item on its way into the line; see [`Out::send`].
+// Not an `async fn`: it would move the item before it looks at it, and what was just written takes time to move.
+#[must_use = "an item is not sent until this is awaited"]
+pub struct Sending<'a, T> {
+    out: &'a Out<T>,
+    /// Encoded and dropped before it waits: then it holds bytes, whatever the item held.
+    item: Option<T>,
+    counted: bool,
+    waiting: Option<Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>>>,
+}
+
+// The item is never pinned.
+impl<T> Unpin for Sending<'_, T> {}
+
+impl<T: Transmit> Future for Sending<'_, T> {
+    type Output = Result<(), CallError>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let out = self.out;
+        if !self.counted {
+            ready!(out.turns().poll_count(cx));
+            self.counted = true;
+        }
+        if let Some(item) = &self.item {
+            let sent = out.try_send(item);
+            self.item = None;
+            match sent {
+                Ok(()) => return Poll::Ready(Ok(())),
+                Err(not_sent) => match *not_sent {
+                    NotSent::Never(error) => return Poll::Ready(Err(error)),
+                    NotSent::Yet(message) => self.waiting = Some(Box::pin(out.send_body(message))),
+                },
+            }
+        }
+        match &mut self.waiting {
+            Some(waiting) => {
+                let sent = ready!(waiting.as_mut().poll(cx));
+                self.waiting = None;
+                Poll::Ready(sent.map_err(|error| out.send_error(error)))
+            }
+            None => panic!("an item was polled after it had been sent"),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Sending<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sending").finish_non_exhaustive()
+    }
+}
+
+/// Why an item is not sent.
+enum NotSent {
+    /// It is to be sent by itself, or when there is room.
+    Yet(Body),
+    /// It cannot be.
+    Never(CallError),
 }
 
 /// A pack while it is filled. Should the stream panic, what it gave before is sent: the panic comes behind it.

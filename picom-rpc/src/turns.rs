@@ -3,6 +3,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::coop;
 
@@ -38,13 +39,14 @@ impl Turns {
 
     /// Counts a message. Ready at once, unless the task has done much and others should run.
     #[inline]
-    pub(crate) async fn count(&self) {
+    pub(crate) fn poll_count(&self, cx: &mut Context<'_>) -> Poll<()> {
         // Of two that count at the same time one may be lost: it is no more than a hint.
         let sent = self.sent.load(Ordering::Relaxed).wrapping_add(1);
-        self.sent.store(sent, Ordering::Relaxed);
         if sent.is_multiple_of(COUNTED) {
-            coop::consume_budget().await;
+            ready!(coop::poll_proceed(cx)).made_progress();
         }
+        self.sent.store(sent, Ordering::Relaxed);
+        Poll::Ready(())
     }
 
     /// Gets in line, and is ready at the front of it. Cancel safe: dropped, it leaves the line.

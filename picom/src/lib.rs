@@ -68,7 +68,7 @@ pub use picom_discovery::{Dns, DnsError};
 pub use picom_rpc::{
     Attempt, Balance, CallError, CallFailure, Context, EndReport, EndpointState, EndpointStatus, Fault,
     Handler, In, Metadata, MetadataValue, Methods, MethodsError, MethodsWith, Out, Outcome, Receive,
-    RemoteError, ServerStatus, ServiceStatus, Transmit,
+    RemoteError, Sending, ServerStatus, ServiceStatus, Transmit,
 };
 pub use picom_transport::{Acceptor, ConnectionConfig, Connector};
 

@@ -26,7 +26,10 @@ impl Packed {
     /// Adds the messages of a pack.
     pub(super) fn extend(&mut self, pack: &Pack) {
         self.buffer.extend_from_slice(pack.bytes());
-        self.lengths.extend(pack.lengths());
+        match pack.lengths() {
+            [length] => self.lengths.push_back(*length),
+            lengths => self.lengths.extend(lengths),
+        }
     }
 
     /// Makes room for so many bytes, if it has none.
