@@ -15,6 +15,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+/// While messages that came together are at hand, what the call itself has to do is done before every such one.
+const PUMPED: u32 = 16;
+
 /// Messages that come in, in order, without gaps or repeats: until the proper end, or an error.
 ///
 /// Read it with [`next`](Self::next), or as a `futures` stream of `Result`s. Nothing is read ahead beyond the credit the
@@ -149,18 +152,30 @@ impl<T: Receive> In<T> {
     /// went away (the handler is about to be dropped), or sent something that is not a `T`; returned with `?` the caller
     /// gets it as its own bad argument. A message that does not decode ends the stream.
     pub async fn next(&mut self) -> Result<Option<T>, CallError> {
-        poll_fn(|cx| self.poll_item(cx)).await
+        poll_fn(|cx| {
+            let limits = self.limits;
+            // Handed on as it was made, here and in `poll_next`: what was just made takes time to move.
+            if let Some(items) = self.at_hand()
+                && let Ok(item) = items.decode_quickly(&limits)
+            {
+                return Poll::Ready(Ok(Some(item)));
+            }
+            self.poll_item(cx)
+        })
+        .await
+    }
+
+    /// The messages that came together, if it is time to take the next of them and nothing else: most of the time it is.
+    #[inline(always)]
+    fn at_hand(&mut self) -> Option<&mut Items> {
+        let items = self.items.as_deref_mut();
+        items.filter(|items| !items.remaining().is_multiple_of(PUMPED))
     }
 
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, CallError>> {
         self.pump(cx)?;
         loop {
             if let Some(items) = &mut self.items {
-                if items.remaining() > 0
-                    && let Ok(item) = items.decode_quickly(&self.limits)
-                {
-                    return Poll::Ready(Ok(Some(item)));
-                }
                 match items.decode_next(&self.limits) {
                     Some(Ok(item)) => return Poll::Ready(Ok(Some(item))),
                     Some(Err(ItemError::Items(error))) => return Poll::Ready(Err(self.bad_items(error))),
@@ -191,6 +206,12 @@ impl<T: Receive> Stream for In<T> {
 
     /// As [`next`](In::next); behind an error the stream has ended.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let limits = self.limits;
+        if let Some(items) = self.at_hand()
+            && let Ok(item) = items.decode_quickly(&limits)
+        {
+            return Poll::Ready(Some(Ok(item)));
+        }
         if let Source::Over(_) = self.source {
             return Poll::Ready(None);
         }

@@ -4,7 +4,7 @@ use crate::context;
 use crate::error::{CallError, Subject};
 use crate::failure::CallFailure;
 use crate::message::Transmit;
-use crate::packing::{self, Stop, Stretch};
+use crate::packing::{self, Given, Results, Stop, Stretch, Values};
 use crate::turns::Turns;
 use futures_core::Stream;
 use picom_codec::Body;
@@ -225,20 +225,36 @@ impl<T: Transmit> Out<T> {
     ///
     /// As [`send`](Self::send); at the first one it stops.
     pub async fn send_all(&self, items: impl Stream<Item = T>) -> Result<(), CallError> {
-        self.forward(pin!(items), Ok::<T, CallError>).await
+        self.pack_all::<_, Values<CallError>>(pin!(items)).await
     }
 
-    /// Sends what `each` makes of the items of a stream, until the first error. Items that are ready together are packed
-    /// together: nothing waits for others to come.
-    pub(crate) async fn forward<S: Stream, E: From<CallError>>(
+    /// The same for a stream of results, such as an [`In`](crate::In) or what was made of one: sends its items up to its end
+    /// or its first error, which is given back when those before it are in line.
+    ///
+    /// Not cancel safe: dropped before it is ready, an item that came out of the stream may be lost.
+    ///
+    /// # Errors
+    ///
+    /// The stream's, or as [`send`](Self::send).
+    pub async fn forward<E: From<CallError>>(
         &self,
-        mut items: Pin<&mut S>,
-        mut each: impl FnMut(S::Item) -> Result<T, E>,
+        items: impl Stream<Item = Result<T, E>>,
     ) -> Result<(), E> {
+        self.pack_all::<_, Results>(pin!(items)).await
+    }
+
+    /// Sends the values of a stream, until its first error. Those that are ready together are packed together: nothing waits
+    /// for others to come.
+    async fn pack_all<S, G>(&self, mut items: Pin<&mut S>) -> Result<(), G::Error>
+    where
+        S: Stream,
+        G: Given<S::Item, Value = T>,
+        G::Error: From<CallError>,
+    {
         loop {
             let mut room = self.room().await.map_err(|error| self.send_error(error))?;
             let packed = poll_fn(|cx| {
-                packing::with_pack(|pack| self.poll_pack(items.as_mut(), &mut each, pack, &mut room, cx))
+                packing::with_pack(|pack| self.poll_pack::<S, G>(items.as_mut(), pack, &mut room, cx))
             });
             match packed.await? {
                 Packed::All => return Ok(()),
@@ -252,25 +268,22 @@ impl<T: Transmit> Out<T> {
     }
 
     /// Packs and sends what is ready and has room.
-    fn poll_pack<S: Stream, E: From<CallError>>(
+    fn poll_pack<S, G>(
         &self,
         mut items: Pin<&mut S>,
-        mut each: impl FnMut(S::Item) -> Result<T, E>,
         pack: &mut Pack,
         room: &mut usize,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Packed, E>> {
+    ) -> Poll<Result<Packed, G::Error>>
+    where
+        S: Stream,
+        G: Given<S::Item, Value = T>,
+        G::Error: From<CallError>,
+    {
         let mut stretch = Stretch::default();
         while *room > 0 {
             let packing = Packing { out: self, pack };
-            let stop = packing::fill(
-                items.as_mut(),
-                &mut *packing.pack,
-                *room,
-                &mut stretch,
-                &mut each,
-                cx,
-            );
+            let stop = packing::fill::<S, G>(items.as_mut(), &mut *packing.pack, *room, &mut stretch, cx);
             drop(packing);
             if !pack.is_empty() {
                 *room = self.send_pack(pack).map_err(|error| self.send_error(error))?;

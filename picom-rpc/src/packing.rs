@@ -6,6 +6,7 @@ use picom_codec::{Body, EncodeError, value};
 use picom_transport::Pack;
 use serde::Serialize;
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -89,30 +90,86 @@ pub(crate) enum Stop<E> {
     Failed(E),
 }
 
+/// What a stream gives: values to be sent, or results with such. Looked at where they are: what was just made takes time to
+/// move.
+pub(crate) trait Given<G> {
+    /// What is sent.
+    type Value: Serialize;
+    /// What ends the stream.
+    type Error;
+
+    /// The value, if it is one.
+    fn value(given: &G) -> Option<&Self::Value>;
+
+    /// The error, if it is none.
+    fn error(given: G) -> Option<Self::Error>;
+}
+
+/// All are values.
+pub(crate) struct Values<E>(PhantomData<E>);
+
+/// Results.
+pub(crate) struct Results;
+
+impl<T: Serialize, E> Given<T> for Values<E> {
+    type Value = T;
+    type Error = E;
+
+    #[inline]
+    fn value(given: &T) -> Option<&T> {
+        Some(given)
+    }
+
+    fn error(_: T) -> Option<E> {
+        None
+    }
+}
+
+impl<T: Serialize, E> Given<Result<T, E>> for Results {
+    type Value = T;
+    type Error = E;
+
+    #[inline]
+    fn value(given: &Result<T, E>) -> Option<&T> {
+        given.as_ref().ok()
+    }
+
+    fn error(given: Result<T, E>) -> Option<E> {
+        given.err()
+    }
+}
+
 /// Packs what is ready of `items`, up to `most` bytes and perhaps one message over.
-pub(crate) fn fill<S: Stream, T: Serialize, E>(
+pub(crate) fn fill<S: Stream, G: Given<S::Item>>(
     mut items: Pin<&mut S>,
     pack: &mut Pack,
     most: usize,
     stretch: &mut Stretch,
-    mut each: impl FnMut(S::Item) -> Result<T, E>,
     cx: &mut Context<'_>,
-) -> Stop<E> {
+) -> Stop<G::Error> {
     let most = most.min(FULL);
     while pack.len() < most {
         if stretch.is_over() {
             cx.waker().wake_by_ref();
             return Stop::Tired;
         }
-        let item = match items.as_mut().poll_next(cx) {
+        let polled = items.as_mut().poll_next(cx);
+        let given = match &polled {
             Poll::Pending => return Stop::Waiting,
             Poll::Ready(None) => return Stop::Ended,
-            Poll::Ready(Some(item)) => match each(item) {
-                Ok(item) => item,
-                Err(error) => return Stop::Failed(error),
+            Poll::Ready(Some(given)) => given,
+        };
+        let pushed = match G::value(given) {
+            Some(value) => push(pack, value),
+            None => match polled {
+                Poll::Ready(Some(given)) => match G::error(given) {
+                    Some(error) => return Stop::Failed(error),
+                    None => continue,
+                },
+                _ => return Stop::Waiting,
             },
         };
-        match push(pack, &item) {
+        match pushed {
             Ok(None) => {}
             Ok(Some(large)) => return Stop::Large(large),
             Err(error) => return Stop::Encode(error),
@@ -131,7 +188,7 @@ mod tests {
         let items = std::pin::pin!(items);
         let mut cx = Context::from_waker(Waker::noop());
         with_pack(|pack| {
-            let stop = fill(items, pack, most, stretch, Ok::<u64, ()>, &mut cx);
+            let stop = fill::<_, Values<()>>(items, pack, most, stretch, &mut cx);
             (pack.count(), stop)
         })
     }

@@ -1,7 +1,7 @@
 //! Sends the stream that a caller gave as input, behind the arguments. The stream is not polled before the call was
 //! opened. What was sent is remembered for a while, so that an attempt that did not run can be made again elsewhere.
 
-use crate::packing::{self, Stop, Stretch};
+use crate::packing::{self, Stop, Stretch, Values};
 use futures_core::Stream;
 use picom_codec::{Body, EncodeError};
 use picom_transport::{Pack, SendError, SendHalf};
@@ -220,6 +220,6 @@ where
         stretch: &mut Stretch,
         cx: &mut Context<'_>,
     ) -> Stop<Infallible> {
-        packing::fill(self.0.as_mut(), pack, most, stretch, Ok, cx)
+        packing::fill::<_, Values<Infallible>>(self.0.as_mut(), pack, most, stretch, cx)
     }
 }

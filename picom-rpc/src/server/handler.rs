@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::{self, Future};
 use std::marker::PhantomData;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -124,8 +124,7 @@ where
                 let work = (self.work)(args);
                 Box::pin(async move {
                     let output = exchange.output::<T>();
-                    let items = pin!(work.await?);
-                    output.forward(items, |item| item).await?;
+                    output.forward(work.await?).await?;
                     Ok(None)
                 })
             }

@@ -77,9 +77,14 @@ pub trait Caller: Sized + Send + Sync + 'static {
         async { missing("chunks") }
     }
 
-    /// Small items there and back, counted in pieces that came back. Ends only in an error.
+    /// Small items there and back, a stream each, counted in pieces that came back. Ends only in an error.
     fn both_ways(&mut self, _meter: Arc<Meter>) -> impl Future<Output = Result<()>> + Send {
         async { missing("both_ways") }
+    }
+
+    /// The same, but each side sends each item by a call of its own.
+    fn one_by_one(&mut self, _meter: Arc<Meter>) -> impl Future<Output = Result<()>> + Send {
+        async { missing("one_by_one") }
     }
 
     /// Echoes without ids, `depth` under way, counted in pieces. Ends only in an error.

@@ -305,6 +305,13 @@ fn streams() -> Vec<Cell> {
             )
         },
         Cell::stream(
+            "one-by-one",
+            "the same, each item sent by a call of its own",
+            Load::OneByOne,
+            Figure::Items,
+            &[Picom, PicomArrays],
+        ),
+        Cell::stream(
             "chunks",
             "64 KiB chunks from the server",
             Load::Chunks,

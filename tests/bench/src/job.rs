@@ -123,8 +123,10 @@ pub enum Load {
     Items,
     /// A stream of 64 KiB chunks from the server.
     Chunks,
-    /// Items there and back.
+    /// Items there and back, a stream each.
     BothWays,
+    /// The same, each item sent by a call of its own.
+    OneByOne,
     /// Echoes of so many bytes without ids, so many under way.
     Pipelined {
         /// Bytes.

@@ -56,6 +56,7 @@ fn with<C: Caller, H: Caller>(job: &Job) -> Result<Sample> {
             Load::Items => streams::run::<C>(job, streams::Kind::Items).await,
             Load::Chunks => streams::run::<C>(job, streams::Kind::Chunks).await,
             Load::BothWays => streams::run::<C>(job, streams::Kind::BothWays).await,
+            Load::OneByOne => streams::run::<C>(job, streams::Kind::OneByOne).await,
             Load::Pipelined { bytes, depth } => {
                 streams::run::<C>(job, streams::Kind::Pipelined { bytes, depth }).await
             }

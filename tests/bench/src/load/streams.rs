@@ -17,6 +17,7 @@ pub(super) enum Kind {
     Items,
     Chunks,
     BothWays,
+    OneByOne,
     Pipelined { bytes: usize, depth: usize },
 }
 
@@ -30,6 +31,7 @@ pub(super) async fn run<C: Caller>(job: &Job, kind: Kind) -> Result<Sample> {
             Kind::Items => caller.items(counted).await,
             Kind::Chunks => caller.chunks(counted).await,
             Kind::BothWays => caller.both_ways(counted).await,
+            Kind::OneByOne => caller.one_by_one(counted).await,
             Kind::Pipelined { bytes, depth } => {
                 let body = Bytes::from(vec![7; bytes]);
                 caller.pipelined(&body, depth, counted).await

@@ -72,9 +72,20 @@ fn methods() -> Methods {
         .bidi("bare-mirror", |_: (), rows: In<BareRow>, out: Out<BareRow>| {
             mirror(rows, out)
         })
+        .bidi("mirror-each", |_: (), rows: In<Row>, out: Out<Row>| {
+            mirror_each(rows, out)
+        })
+        .bidi(
+            "bare-mirror-each",
+            |_: (), rows: In<BareRow>, out: Out<BareRow>| mirror_each(rows, out),
+        )
 }
 
-async fn mirror<R: Item>(mut rows: In<R>, out: Out<R>) -> Result<(), picom::Fault> {
+async fn mirror<R: Item>(rows: In<R>, out: Out<R>) -> Result<(), picom::Fault> {
+    Ok(out.forward(rows).await?)
+}
+
+async fn mirror_each<R: Item>(mut rows: In<R>, out: Out<R>) -> Result<(), picom::Fault> {
     while let Some(row) = rows.next().await? {
         out.send(row).await?;
     }
@@ -93,6 +104,16 @@ impl<const ARRAYS: bool> Client<ARRAYS> {
     }
 
     async fn mirrored<R: Item>(&self, method: &str, meter: Arc<Meter>) -> Result<()> {
+        let rows = stream::iter((0..).map(R::numbered));
+        let back = self
+            .picom
+            .stream::<R, R>(SERVICE, method, &())
+            .input(rows)
+            .await?;
+        count(back, &meter).await
+    }
+
+    async fn mirrored_each<R: Item>(&self, method: &str, meter: Arc<Meter>) -> Result<()> {
         let (out, back) = self.picom.stream::<R, R>(SERVICE, method, &()).await?;
         let sender = async {
             for id in 0.. {
@@ -163,6 +184,13 @@ impl<const ARRAYS: bool> Caller for Client<ARRAYS> {
         match ARRAYS {
             false => self.mirrored::<Row>("mirror", meter).await,
             true => self.mirrored::<BareRow>("bare-mirror", meter).await,
+        }
+    }
+
+    async fn one_by_one(&mut self, meter: Arc<Meter>) -> Result<()> {
+        match ARRAYS {
+            false => self.mirrored_each::<Row>("mirror-each", meter).await,
+            true => self.mirrored_each::<BareRow>("bare-mirror-each", meter).await,
         }
     }
 }
