@@ -24,6 +24,7 @@ mod message;
 mod metadata;
 mod outgoing;
 mod packing;
+mod sending;
 mod server;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -40,8 +41,9 @@ pub use fault::{Fault, RemoteError};
 pub use incoming::In;
 pub use message::{Receive, Transmit};
 pub use metadata::{MAX_METADATA, Metadata, MetadataError, MetadataValue};
-pub use outgoing::{Out, Sending};
+pub use outgoing::Out;
 pub use picom_transport::Outcome;
+pub use sending::Sending;
 pub use server::{
     Answer, EndReport, Exchange, Handler, Methods, MethodsError, MethodsWith, ServeError, Server,
     ServerConfig, ServerStatus,

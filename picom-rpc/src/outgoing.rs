@@ -5,16 +5,17 @@ use crate::error::{CallError, Subject};
 use crate::failure::CallFailure;
 use crate::message::Transmit;
 use crate::packing::{self, Given, Results, Stop, Stretch, Values};
+use crate::sending::{NotSent, Sending};
 use crate::turns::Turns;
 use futures_core::Stream;
 use picom_codec::Body;
 use picom_transport::{Pack, Pocket, SendError, SendHalf};
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 /// Messages that go out, in order.
 ///
@@ -88,7 +89,7 @@ impl<T> Out<T> {
         }
     }
 
-    fn turns(&self) -> &Turns {
+    pub(crate) fn turns(&self) -> &Turns {
         match &self.half {
             Half::Input(input) => &input.turns,
             Half::Items(call) => &call.turns,
@@ -127,7 +128,7 @@ impl<T> Out<T> {
     }
 
     /// Sends one message when there is room and all who wait already have sent. Cancel safe: dropped, nothing was sent.
-    async fn send_body(&self, message: Body) -> Result<(), SendError> {
+    pub(crate) async fn send_body(&self, message: Body) -> Result<(), SendError> {
         let _first = self.turns().first().await;
         poll_fn(|cx| self.poll_room(cx)).await?;
         match &mut *self.half() {
@@ -188,16 +189,11 @@ impl<T: Transmit> Out<T> {
     /// more or the call has ended: nothing more can be sent.
     #[inline]
     pub fn send(&self, item: T) -> Sending<'_, T> {
-        Sending {
-            out: self,
-            item: Some(item),
-            counted: false,
-            waiting: None,
-        }
+        Sending::new(self, item)
     }
 
     /// Sends the item if it is small and can go at once. What comes of it otherwise is boxed: the result is then a word.
-    fn try_send(&self, item: &T) -> Result<(), Box<NotSent>> {
+    pub(crate) fn try_send(&self, item: &T) -> Result<(), Box<NotSent>> {
         packing::with_pack(|pack| {
             match packing::push(pack, item) {
                 Ok(None) => {}
@@ -304,69 +300,9 @@ impl<T: Transmit> Out<T> {
         Poll::Ready(Ok(Packed::NoRoom))
     }
 
-    fn send_error(&self, error: SendError) -> CallError {
+    pub(crate) fn send_error(&self, error: SendError) -> CallError {
         self.error(CallFailure::Send(error))
     }
-}
-
-/// An item on its way into the line; see [`Out::send`].
-// Not an `async fn`: it would move the item before it looks at it, and what was just written takes time to move.
-#[must_use = "an item is not sent until this is awaited"]
-pub struct Sending<'a, T> {
-    out: &'a Out<T>,
-    /// Encoded and dropped before it waits: then it holds bytes, whatever the item held.
-    item: Option<T>,
-    counted: bool,
-    waiting: Option<Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>>>,
-}
-
-// The item is never pinned.
-impl<T> Unpin for Sending<'_, T> {}
-
-impl<T: Transmit> Future for Sending<'_, T> {
-    type Output = Result<(), CallError>;
-
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let out = self.out;
-        if !self.counted {
-            ready!(out.turns().poll_count(cx));
-            self.counted = true;
-        }
-        if let Some(item) = &self.item {
-            let sent = out.try_send(item);
-            self.item = None;
-            match sent {
-                Ok(()) => return Poll::Ready(Ok(())),
-                Err(not_sent) => match *not_sent {
-                    NotSent::Never(error) => return Poll::Ready(Err(error)),
-                    NotSent::Yet(message) => self.waiting = Some(Box::pin(out.send_body(message))),
-                },
-            }
-        }
-        match &mut self.waiting {
-            Some(waiting) => {
-                let sent = ready!(waiting.as_mut().poll(cx));
-                self.waiting = None;
-                Poll::Ready(sent.map_err(|error| out.send_error(error)))
-            }
-            None => panic!("an item was polled after it had been sent"),
-        }
-    }
-}
-
-impl<T> fmt::Debug for Sending<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sending").finish_non_exhaustive()
-    }
-}
-
-/// Why an item is not sent.
-enum NotSent {
-    /// It is to be sent by itself, or when there is room.
-    Yet(Body),
-    /// It cannot be.
-    Never(CallError),
 }
 
 /// A pack while it is filled. Should the stream panic, what it gave before is sent: the panic comes behind it.

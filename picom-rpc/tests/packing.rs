@@ -275,3 +275,59 @@ async fn malformed_items_end_the_stream_behind_the_good_ones() {
         );
     }
 }
+
+#[tokio::test]
+async fn results_are_forwarded_up_to_the_first_error_which_comes_back() {
+    let world = InMemory::new();
+    let methods = Methods::new()
+        .bidi("mirror", |_: (), rows: In<u64>, out: Out<u64>| async move {
+            Ok(out.forward(rows).await?)
+        })
+        .bidi("until", |_: (), rows: In<u64>, out: Out<u64>| async move {
+            let rows = rows.map(|row| match row? {
+                1000 => Err(Fault::internal("a thousand")),
+                row => Ok(2 * row),
+            });
+            out.forward(rows).await
+        });
+    world.serve("svc", methods).await.unwrap();
+    let client = world.client().unwrap();
+    let call = |method| {
+        client
+            .stream::<u64, u64>("svc", method, &())
+            .input(stream::iter(0..3000))
+    };
+
+    let rows: Vec<u64> = call("mirror").await.unwrap().map(Result::unwrap).collect().await;
+    assert_eq!(rows, (0..3000).collect::<Vec<u64>>());
+
+    let mut rows = call("until").await.unwrap();
+    for row in 0..1000 {
+        assert_eq!(rows.next().await.unwrap(), Some(2 * row));
+    }
+    let error = rows.next().await.unwrap_err();
+    assert!(error.to_string().contains("until"), "{error}");
+    assert!(matches!(error.failure(), CallFailure::Fault(fault) if fault.text() == "a thousand"));
+}
+
+#[tokio::test]
+async fn an_item_is_sent_when_it_is_awaited_and_not_before() {
+    let world = InMemory::new();
+    world
+        .serve(
+            "svc",
+            Methods::new().bidi("mirror", |_: (), rows: In<u64>, out: Out<u64>| async move {
+                Ok(out.forward(rows).await?)
+            }),
+        )
+        .await
+        .unwrap();
+    let client = world.client().unwrap();
+    let (out, mut back) = client.stream::<u64, u64>("svc", "mirror", &()).await.unwrap();
+    drop(out.send(1));
+    out.send(2).await.unwrap();
+    drop(out.send(3));
+    out.finish().unwrap();
+    assert_eq!(back.next().await.unwrap(), Some(2));
+    assert_eq!(back.next().await.unwrap(), None);
+}

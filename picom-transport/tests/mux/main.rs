@@ -8,4 +8,5 @@ mod ends;
 mod limits;
 mod model;
 mod pair;
+mod pocket;
 mod violations;
