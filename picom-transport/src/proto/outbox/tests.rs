@@ -1,3 +1,5 @@
+//! What a line gives to the frames, and in which pieces.
+
 use super::*;
 
 const ID: StreamId = StreamId::FIRST;
