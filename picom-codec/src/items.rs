@@ -16,6 +16,8 @@ pub struct Items {
     offset: usize,
     left: u32,
     limits: Limits,
+    /// Of [`decode_quickly`](Self::decode_quickly).
+    tighter: Limits,
 }
 
 /// Why the body of an items frame does not hold the messages it says.
@@ -53,6 +55,7 @@ impl Items {
             offset: 0,
             left: count,
             limits,
+            tighter: limits,
         }
     }
 
@@ -70,29 +73,37 @@ impl Items {
     /// the next one may be.
     #[inline]
     pub fn decode_next<T: DeserializeOwned>(&mut self, limits: &Limits) -> Option<Result<T, ItemError>> {
+        let tighter = limits.tighter(&self.limits);
         if self.left > 0
-            && let Ok(value) = self.decode_quickly(limits)
+            && let Ok(value) = value::decode_prefix(&self.body, &mut self.offset, &tighter)
         {
+            self.left -= 1;
             return Some(Ok(value));
         }
         self.decode_slice(limits)
     }
 
-    /// The same if there is a message and all is well with it; otherwise nothing has changed, and
-    /// [`decode_next`](Self::decode_next) says what it is. To move a value that was just made takes time: this does not.
+    /// The same, within the limits that were [said before](Self::tighten), if there is a message and all is well with it;
+    /// otherwise nothing has changed, and [`decode_next`](Self::decode_next) says what it is. To move a value that was just
+    /// made takes time: this does not.
     ///
     /// # Errors
     ///
     /// That there is an error, or no message.
     #[inline(always)]
-    pub fn decode_quickly<T: DeserializeOwned>(&mut self, limits: &Limits) -> Result<T, DecodeError> {
+    pub fn decode_quickly<T: DeserializeOwned>(&mut self) -> Result<T, DecodeError> {
         if self.left == 0 {
             let (offset, needed, left) = (self.offset, 1, 0);
             return Err(ScanError::Truncated { offset, needed, left }.into());
         }
-        let result = value::decode_prefix(&self.body, &mut self.offset, &limits.tighter(&self.limits));
+        let result = value::decode_prefix(&self.body, &mut self.offset, &self.tighter);
         self.left -= u32::from(result.is_ok());
         result
+    }
+
+    /// From here on [`decode_quickly`](Self::decode_quickly) is within `limits` as well.
+    pub fn tighten(&mut self, limits: &Limits) {
+        self.tighter = limits.tighter(&self.limits);
     }
 
     /// In two passes, for the error that they give.

@@ -153,10 +153,9 @@ impl<T: Receive> In<T> {
     /// gets it as its own bad argument. A message that does not decode ends the stream.
     pub async fn next(&mut self) -> Result<Option<T>, CallError> {
         poll_fn(|cx| {
-            let limits = self.limits;
             // Handed on as it was made, here and in `poll_next`: what was just made takes time to move.
             if let Some(items) = self.at_hand()
-                && let Ok(item) = items.decode_quickly(&limits)
+                && let Ok(item) = items.decode_quickly()
             {
                 return Poll::Ready(Ok(Some(item)));
             }
@@ -195,7 +194,10 @@ impl<T: Receive> In<T> {
                             .map_err(|error| self.fail(CallFailure::Decode(error))),
                     );
                 }
-                Some(Delivery::Many(items)) => self.items = Some(items),
+                Some(Delivery::Many(mut items)) => {
+                    items.tighten(&self.limits);
+                    self.items = Some(items);
+                }
             }
         }
     }
@@ -206,9 +208,8 @@ impl<T: Receive> Stream for In<T> {
 
     /// As [`next`](In::next); behind an error the stream has ended.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let limits = self.limits;
         if let Some(items) = self.at_hand()
-            && let Ok(item) = items.decode_quickly(&limits)
+            && let Ok(item) = items.decode_quickly()
         {
             return Poll::Ready(Some(Ok(item)));
         }

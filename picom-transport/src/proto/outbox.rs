@@ -69,22 +69,16 @@ pub(super) enum Next {
 pub(super) struct Outbox {
     line: Line<Outgoing>,
     bytes: usize,
-    last: Last,
+    /// The half ends behind what is in line, and with this fault, if there is one. (An option of [`Final`] takes a word more,
+    /// in each of many streams.)
+    ends: bool,
+    fault: Option<Box<FaultReply>>,
     /// Somebody found no room.
     awaited: bool,
     /// Something may be in the pocket, which belongs behind what is in line.
     pocketed: bool,
     /// Made for senders who ask for it.
     pocket: Option<Arc<Pocket>>,
-}
-
-/// How the half ends, behind what is in line, if that has been said. A word, where an option of [`Final`] takes two.
-#[derive(Debug, Default)]
-enum Last {
-    #[default]
-    Open,
-    End,
-    Fault(Box<FaultReply>),
 }
 
 impl Outbox {
@@ -112,7 +106,7 @@ impl Outbox {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.line.is_empty() && matches!(self.last, Last::Open) && !self.pocketed
+        self.line.is_empty() && !self.ends && !self.pocketed
     }
 
     /// Where small messages can be left while the stream waits for its turn.
@@ -219,9 +213,7 @@ impl Outbox {
             written: 0,
             in_parts: true,
         });
-        if ends {
-            self.last = Last::End;
-        }
+        self.ends |= ends;
     }
 
     /// The next thing in line is the rest of a message that has been begun.
@@ -231,9 +223,10 @@ impl Outbox {
 
     pub(super) fn finish(&mut self, last: Final) {
         self.collect();
-        self.last = match last {
-            Final::End => Last::End,
-            Final::Fault(fault) => Last::Fault(fault),
+        self.ends = true;
+        self.fault = match last {
+            Final::End => None,
+            Final::Fault(fault) => Some(fault),
         };
     }
 
@@ -368,45 +361,47 @@ impl Outbox {
     }
 
     fn next_final(&mut self, stream: StreamId, credit: u32) -> Next {
-        match std::mem::take(&mut self.last) {
-            Last::Open => Next::Empty,
-            Last::End => Next::Frame {
+        if !self.ends {
+            return Next::Empty;
+        }
+        let Some(fault) = self.fault.take() else {
+            self.ends = false;
+            return Next::Frame {
                 frame: Frame::End { stream },
                 charge: 0,
                 ends: true,
-            },
-            Last::Fault(fault) => {
-                let charge = charge(fault.details.len());
-                if credit < charge {
-                    self.last = Last::Fault(fault);
-                    return Next::Blocked;
-                }
-                let FaultReply {
-                    code,
-                    started,
-                    do_not_retry,
-                    delay,
-                    text,
-                    name,
-                    details,
-                } = *fault;
-                let delay_ms = delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
-                let fault = Fault {
-                    stream,
-                    code,
-                    started,
-                    do_not_retry,
-                    delay_ms,
-                    text,
-                    name,
-                    details,
-                };
-                Next::Frame {
-                    frame: Frame::Fault(fault),
-                    charge,
-                    ends: true,
-                }
-            }
+            };
+        };
+        let charge = charge(fault.details.len());
+        if credit < charge {
+            self.fault = Some(fault);
+            return Next::Blocked;
+        }
+        self.ends = false;
+        let FaultReply {
+            code,
+            started,
+            do_not_retry,
+            delay,
+            text,
+            name,
+            details,
+        } = *fault;
+        let delay_ms = delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        let fault = Fault {
+            stream,
+            code,
+            started,
+            do_not_retry,
+            delay_ms,
+            text,
+            name,
+            details,
+        };
+        Next::Frame {
+            frame: Frame::Fault(fault),
+            charge,
+            ends: true,
         }
     }
 
@@ -416,11 +411,9 @@ impl Outbox {
 
     /// Whether the half ends behind what has just been taken; if so, the end goes with it.
     fn takes_end(&mut self) -> bool {
-        if self.line.is_empty() && matches!(self.last, Last::End) {
-            self.last = Last::Open;
-            return true;
-        }
-        false
+        let ends = self.ends && self.fault.is_none() && self.line.is_empty();
+        self.ends &= !ends;
+        ends
     }
 }
 
