@@ -411,11 +411,14 @@ impl Driver {
         if stalled.into_iter().chain(partial).any(|limit| now >= limit) {
             self.lost(ConnectionError::Stalled(self.stall_timeout));
         }
+        let armed = self.armed.filter(|armed| *armed > now);
         let next = self.shared.with_wakes(&mut self.wakes, |state| {
             if state.mux.next_timeout(now).is_some_and(|next| next <= now) {
                 state.mux.handle_timeout(now);
             }
-            state.mux.next_timeout(now)
+            let next = state.mux.next_timeout(now);
+            state.armed = armed.into_iter().chain(next).min();
+            next
         });
         self.wakes.wake();
         let Some(next) = next.into_iter().chain(stalled).chain(partial).min() else {

@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
+use std::time::Instant;
 use tokio::sync::Notify;
 
 /// Who the other side is.
@@ -58,6 +59,8 @@ pub(crate) struct State {
     /// The driver waits with nothing left to write: it must be woken for new output. While it runs, or waits for the
     /// socket, waking it would be work for nothing.
     pub(crate) driver_idle: bool,
+    /// When the driver looks at the time again at the latest.
+    pub(crate) armed: Option<Instant>,
     /// Everybody has been told that the connection has ended.
     end_told: bool,
 }
@@ -82,6 +85,7 @@ impl Shared {
             opened: Vec::new(),
             driver,
             driver_idle,
+            armed: None,
             end_told: false,
         };
         Self {
@@ -104,8 +108,12 @@ impl Shared {
                 self.attend(&mut state, wakes.insert(WakeList::default()));
             }
             // Behind the events: a slot that became free may have let somebody speak.
+            let hurry = state.mux.take_hurry();
+            let late = hurry.is_some_and(|due| state.armed.is_none_or(|armed| due < armed));
             let driver = if state.driver_idle && state.mux.has_output() {
                 state.driver_idle = false;
+                state.driver.clone()
+            } else if late {
                 state.driver.clone()
             } else {
                 None

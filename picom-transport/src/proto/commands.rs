@@ -37,7 +37,11 @@ impl Mux {
         if let Some(stream) = self.streams.get_mut(key) {
             stream.in_backlog = true;
         }
+        let deadline = opening.deadline;
         self.backlog.push(key, opening, now);
+        // It has nothing to write, which is what brings the driver otherwise.
+        let due = deadline.into_iter().chain(self.backlog.patience_ends()).min();
+        self.hurry = self.hurry.into_iter().chain(due).min();
         Ok(key)
     }
 

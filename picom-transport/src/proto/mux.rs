@@ -108,6 +108,8 @@ pub struct Mux {
     /// Bytes of the connection that the socket has taken.
     pub(super) written: u64,
     pub(super) events: VecDeque<Event>,
+    /// See [`take_hurry`](Self::take_hurry).
+    pub(super) hurry: Option<Instant>,
     pub(super) stats: MuxStats,
 }
 
@@ -158,6 +160,7 @@ impl Mux {
             pinging: false,
             written: 0,
             events: VecDeque::new(),
+            hurry: None,
             stats: MuxStats::default(),
             config,
         }

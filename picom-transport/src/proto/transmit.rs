@@ -96,6 +96,12 @@ impl Mux {
         others.into_iter().flatten().chain(sign).min()
     }
 
+    /// A moment that has come to be due since this was asked last, without anything to write: whoever waits for a later
+    /// [`next_timeout`](Self::next_timeout) waits too long.
+    pub fn take_hurry(&mut self) -> Option<Instant> {
+        self.hurry.take()
+    }
+
     fn poll_handshake(&mut self, sent: bool, deadline: Instant, now: Instant) -> Option<Frame> {
         let may = self.role == handshake::Role::Client || self.peer.is_some();
         if sent || !may {

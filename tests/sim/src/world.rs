@@ -303,7 +303,7 @@ async fn call(stage: &Stage, client: &Client, dice: &mut Dice, hasty: bool) {
         stage.note(|notes| {
             notes
                 .violations
-                .push(format!("call {number} took {took:?} of {timeout:?}"))
+                .push(format!("call {number} took {took:?} of {timeout:?}: {outcome:?}"))
         });
     }
     stage.history.ended(
