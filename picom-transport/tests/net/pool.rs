@@ -4,10 +4,11 @@ use crate::service::{Handler, Service, call, open, request};
 use picom_transport::testing::MemoryNetwork;
 use picom_transport::{
     ConnectionConfig, ConnectionError, DialError, HandshakeError, Identity, Listener, ListenerConfig,
-    Outcome, Pool, PoolConfig, Room, SlotStatus, Target,
+    Outcome, Pool, PoolConfig, Request, Room, SlotStatus, StreamError, Target,
 };
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 fn listen(
     network: &MemoryNetwork,
@@ -254,6 +255,38 @@ async fn slots_go_to_those_who_wait_in_the_order_in_which_they_came() {
     waiters.remove(5).await.unwrap();
     assert!(!first.is_contended());
     assert!(matches!(pool.room(&target), Room::Free(_)));
+}
+
+/// A call that stands in line gives the connection nothing to write: its time passes all the same.
+#[tokio::test(start_paused = true)]
+async fn a_call_in_line_ends_in_time_where_nothing_else_happens() {
+    let network = MemoryNetwork::new();
+    let service = ConnectionConfig {
+        stream_limit: 1,
+        ..ConnectionConfig::for_server()
+    };
+    listen(&network, "a:1", "one", service);
+    let connection = pool(&network).connection(&Target::anyone("a:1")).await.unwrap();
+    let _held = connection.open(open("wait", vec![1])).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    for (timeout, expected) in [(Some(20), 20), (None, 1000), (Some(300), 300)] {
+        let begun = Instant::now();
+        let queued = Request {
+            deadline: timeout.map(|timeout| (begun + Duration::from_millis(timeout)).into_std()),
+            ..request("echo", vec![1])
+        };
+        let mut reply = connection.call_queued(queued, None).unwrap();
+        let error = reply.recv().await.unwrap_err();
+        match timeout {
+            Some(_) => assert!(matches!(error, StreamError::Deadline { sent: false }), "{error}"),
+            None => assert!(matches!(error, StreamError::NoSlot), "{error}"),
+        }
+        let took = begun.elapsed().as_millis();
+        assert!(
+            (expected..expected + 3).contains(&took),
+            "{took} ms, not {expected}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
