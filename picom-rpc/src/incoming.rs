@@ -15,9 +15,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// While messages that came together are at hand, what the call itself has to do is done before every such one.
-const PUMPED: u32 = 16;
-
 /// Messages that come in, in order, without gaps or repeats: until the proper end, or an error.
 ///
 /// Read it with [`next`](Self::next), or as a `futures` stream of `Result`s. Nothing is read ahead beyond the credit the
@@ -164,11 +161,16 @@ impl<T: Receive> In<T> {
         .await
     }
 
-    /// The messages that came together, if it is time to take the next of them and nothing else: most of the time it is.
+    /// The messages that came together, if there is one left and the call itself has nothing to do before it is taken. Input
+    /// has to go on with each: what feeds it may wait for that before it asks for the next.
     #[inline(always)]
     fn at_hand(&mut self) -> Option<&mut Items> {
-        let items = self.items.as_deref_mut();
-        items.filter(|items| !items.remaining().is_multiple_of(PUMPED))
+        if let Source::Reply(reception) = &self.source
+            && reception.has_input()
+        {
+            return None;
+        }
+        self.items.as_deref_mut().filter(|items| items.remaining() > 0)
     }
 
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, CallError>> {

@@ -331,3 +331,34 @@ async fn an_item_is_sent_when_it_is_awaited_and_not_before() {
     assert_eq!(back.next().await.unwrap(), Some(2));
     assert_eq!(back.next().await.unwrap(), None);
 }
+
+/// What feeds the input waits for room in its channel between items that came together: the input goes on with each.
+#[tokio::test]
+async fn replies_that_feed_the_input_do_not_wait_for_themselves() {
+    let world = InMemory::new();
+    let methods = Methods::new().bidi("many", |_: (), mut rows: In<u64>, out: Out<u64>| async move {
+        out.send_all(stream::iter(0..64)).await?;
+        while rows.next().await?.is_some() {}
+        Ok(())
+    });
+    world.serve("svc", methods).await.unwrap();
+    let client = world.client().unwrap();
+    let (feed, fed) = channel(1);
+    let call = client.stream::<u64, u64>("svc", "many", &()).input(fed);
+    let mut rows = call.await.unwrap();
+    for row in 0..64 {
+        assert_eq!(rows.next().await.unwrap(), Some(row));
+        tokio::time::timeout(Duration::from_secs(10), feed.send(row))
+            .await
+            .expect("the input goes on")
+            .unwrap();
+    }
+    drop(feed);
+    assert_eq!(rows.next().await.unwrap(), None);
+}
+
+/// A channel and its stream.
+fn channel(room: usize) -> (tokio::sync::mpsc::Sender<u64>, impl Stream<Item = u64> + Send) {
+    let (feed, mut fed) = tokio::sync::mpsc::channel(room);
+    (feed, stream::poll_fn(move |cx| fed.poll_recv(cx)))
+}

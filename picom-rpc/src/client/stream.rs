@@ -161,6 +161,12 @@ impl Reception {
         &self.flight.endpoint().target.authority
     }
 
+    /// Whether there was input to be sent.
+    #[inline]
+    pub(crate) fn has_input(&self) -> bool {
+        self.input.is_some()
+    }
+
     /// Sends what can be sent of the input. An error of it is one of the call.
     #[inline]
     pub(crate) fn pump(&mut self, cx: &mut Context<'_>) -> Result<(), CallError> {
