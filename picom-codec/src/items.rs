@@ -339,6 +339,16 @@ mod tests {
         std::iter::from_fn(|| items.decode_next(limits)).collect()
     }
 
+    /// As a reader takes them that asks why only when it must.
+    fn quickly<T: DeserializeOwned>(mut items: Items, limits: &Limits) -> Vec<Result<T, ItemError>> {
+        items.tighten(limits);
+        std::iter::from_fn(|| match items.decode_quickly() {
+            Ok(value) => Some(Ok(value)),
+            Err(_) => items.decode_next(limits),
+        })
+        .collect()
+    }
+
     #[test]
     fn a_message_of_another_type_is_passed_over_and_a_bad_frame_ends() {
         let mut items = items(4, &[0x01, 0xa1, b'x', 0x02, 0xc1]);
@@ -408,6 +418,8 @@ mod tests {
                 in_two_passes(items.clone(), &own)
             );
             prop_assert_eq!(in_one_pass::<Row>(items.clone(), &own), in_two_passes(items.clone(), &own));
+            prop_assert_eq!(quickly::<rmpv::Value>(items.clone(), &own), in_two_passes(items.clone(), &own));
+            prop_assert_eq!(quickly::<Row>(items.clone(), &own), in_two_passes(items.clone(), &own));
             prop_assert_eq!(in_one_pass::<u8>(items.clone(), &own), in_two_passes(items.clone(), &own));
             prop_assert_eq!(
                 in_one_pass::<serde::de::IgnoredAny>(items.clone(), &own),

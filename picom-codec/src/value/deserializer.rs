@@ -385,6 +385,10 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
 
     #[inline]
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        // What is decoded from a slice may borrow from it, even by a visitor that is announced as one of owned texts.
+        if self.message.is_none() {
+            return self.deserialize_str(visitor);
+        }
         let start = self.tokens.at();
         let Some(bytes) = self.tokens.text() else {
             return self.deserialize_str(visitor);
