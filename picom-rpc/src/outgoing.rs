@@ -179,7 +179,7 @@ impl<T> Out<T> {
 
 impl<T: Transmit> Out<T> {
     /// Sends one item. Returns when it is in line, which says nothing of its arrival. Several tasks may send through one
-    /// `Out`; their items go out in the order in which they began to wait.
+    /// `Out`; their items go out in the order in which they began to wait for room.
     ///
     /// Cancel safe: dropped before it is ready, the item was not sent.
     ///

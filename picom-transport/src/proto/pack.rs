@@ -103,6 +103,20 @@ impl Pack {
         lengths.map(move |length| rest.split_to(length.min(rest.len())))
     }
 
+    /// One of these messages, all small.
+    #[cfg(test)]
+    pub(super) fn of<M: AsRef<[u8]>>(messages: impl IntoIterator<Item = M>) -> Pack {
+        let mut pack = Pack::default();
+        for message in messages {
+            let large = pack.push_with(|out, _| {
+                out.extend_from_slice(message.as_ref());
+                Ok::<_, ()>(())
+            });
+            assert_eq!(large, Ok(None));
+        }
+        pack
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }

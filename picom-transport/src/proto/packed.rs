@@ -7,6 +7,9 @@ use std::collections::VecDeque;
 /// The most messages of one frame: what the header of a 16-bit array can say (PROTOCOL §3.7).
 const MOST: usize = u16::MAX as usize;
 
+/// So much room is never too much, in bytes: about what a message in line takes besides.
+const TRIMMED: usize = 256;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Packed {
@@ -39,6 +42,13 @@ impl Packed {
         }
     }
 
+    /// Gives back room that is mostly empty, by a copy of what there is.
+    pub(super) fn trim(&mut self) {
+        if self.buffer.capacity() > TRIMMED.max(4 * self.buffer.len()) {
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
+    }
+
     /// Adds the messages of another.
     pub(super) fn append(&mut self, mut other: Packed) {
         self.buffer.unsplit(other.buffer);
@@ -53,6 +63,12 @@ impl Packed {
     /// How many bytes they take.
     pub(super) fn len(&self) -> usize {
         self.buffer.len()
+    }
+
+    /// How many bytes there is memory for.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.buffer.capacity()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -97,15 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn pack(messages: &[Vec<u8>]) -> Pack {
-        let mut pack = Pack::default();
-        for message in messages {
-            let large = pack.push_with(|out, _| {
-                out.extend_from_slice(message);
-                Ok::<_, ()>(())
-            });
-            assert_eq!(large, Ok(None));
-        }
-        pack
+        Pack::of(messages)
     }
 
     #[test]

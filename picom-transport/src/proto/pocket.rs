@@ -51,7 +51,11 @@ impl Pocket {
         let mut inner = self.lock();
         inner.room = 0;
         inner.last = inner.packed.len();
-        std::mem::take(&mut inner.packed)
+        let mut packed = std::mem::take(&mut inner.packed);
+        drop(inner);
+        // Less came than the last time: it may wait for credit for long.
+        packed.trim();
+        packed
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -63,14 +67,8 @@ impl Pocket {
 mod tests {
     use super::*;
 
-    fn pack(bytes: &[u8]) -> Pack {
-        let mut pack = Pack::default();
-        let large = pack.push_with(|out, _| {
-            out.extend_from_slice(bytes);
-            Ok::<_, ()>(())
-        });
-        assert_eq!(large, Ok(None));
-        pack
+    fn pack(message: &[u8]) -> Pack {
+        Pack::of([message])
     }
 
     #[test]
@@ -92,5 +90,22 @@ mod tests {
         );
         assert!(!pocket.push(&mut late), "closed again");
         assert!(pocket.close().is_empty());
+    }
+
+    /// What waits for credit takes about the memory that it counts for.
+    #[test]
+    fn little_behind_much_does_not_keep_the_room_of_much() {
+        let pocket = Pocket::default();
+        pocket.open(usize::MAX, &pack(&[1; 100]));
+        while pocket.push(&mut pack(&[1; 100])) && pocket.lock().packed.len() < MOST_RESERVED {}
+        assert!(pocket.close().capacity() >= MOST_RESERVED);
+        pocket.open(usize::MAX, &pack(&[2; 10]));
+        assert!(
+            pocket.lock().packed.capacity() >= MOST_RESERVED,
+            "as much may follow"
+        );
+        let mut little = pocket.close();
+        assert!(little.capacity() <= 2 * 256, "{}", little.capacity());
+        assert_eq!(little.take(usize::MAX), Some((1, vec![2; 10].into())));
     }
 }

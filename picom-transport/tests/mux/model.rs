@@ -1,11 +1,11 @@
 //! Random operations on a pair of multiplexers, held against a model that knows only what each side asked for: messages
 //! arrive in order, without gaps or repeats, or the stream ends in an error; nothing is held in the end.
 
-use crate::pair::{Pair, Side, message, opening};
+use crate::pair::{Pair, Side, message, opening, pack};
 use bytes::Bytes;
 use picom_codec::Code;
 use picom_transport::proto::{Key, Mux, Received};
-use picom_transport::{ConnectionConfig, FaultReply, Pack, StreamError};
+use picom_transport::{ConnectionConfig, FaultReply, StreamError};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -222,15 +222,7 @@ impl World {
             .map(|length| self.next_message(usize::from(*length)))
             .collect();
         self.send_by(side, index, messages, |mux, key, messages| {
-            let mut pack = Pack::default();
-            for message in messages {
-                let large = pack.push_with(|out, _| {
-                    out.extend_from_slice(message);
-                    Ok::<_, ()>(())
-                });
-                assert_eq!(large, Ok(None));
-            }
-            mux.send_pack(key, &pack).is_ok()
+            mux.send_pack(key, &pack(messages)).is_ok()
         });
     }
 

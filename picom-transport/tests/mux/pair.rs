@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use picom_codec::{Frame, FrameCodec, Method};
 use picom_transport::proto::{Delivery, Event, Identity, Key, Mux, Opening, Received, Role, StreamError};
-use picom_transport::{ConnectionConfig, ConnectionError};
+use picom_transport::{ConnectionConfig, ConnectionError, Pack};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use tokio_util::codec::{Decoder, Encoder};
@@ -291,4 +291,17 @@ pub(crate) fn failed(received: Received) -> StreamError {
         Received::Failed(error) => error,
         other => panic!("an error, not {other:?}"),
     }
+}
+
+/// These messages, all small, to be sent together.
+pub(crate) fn pack(messages: &[Bytes]) -> Pack {
+    let mut pack = Pack::default();
+    for message in messages {
+        let large = pack.push_with(|out, _| {
+            out.extend_from_slice(message);
+            Ok::<_, ()>(())
+        });
+        assert_eq!(large, Ok(None));
+    }
+    pack
 }

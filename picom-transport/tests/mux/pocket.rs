@@ -1,24 +1,12 @@
 //! Small messages that are left in a stream's pocket arrive as if they had been put in line one by one.
 
-use crate::pair::{Pair, message};
+use crate::pair::{Pair, message, pack};
 use bytes::Bytes;
 use picom_codec::Code;
+use picom_transport::SendError;
 use picom_transport::proto::{Key, Pocket, Received};
-use picom_transport::{Pack, SendError};
 use proptest::prelude::*;
 use std::sync::Arc;
-
-fn pack(messages: &[Bytes]) -> Pack {
-    let mut pack = Pack::default();
-    for message in messages {
-        let large = pack.push_with(|out, _| {
-            out.extend_from_slice(message);
-            Ok::<_, ()>(())
-        });
-        assert_eq!(large, Ok(None));
-    }
-    pack
-}
 
 /// A stream, and where its small messages can be left.
 fn stream(pair: &mut Pair) -> (Key, Key, Arc<Pocket>) {
