@@ -2,6 +2,7 @@
 //! `tests/vectors.rs`.
 
 mod arbitrary;
+mod borrowing;
 mod errors;
 mod frames;
 mod recursion;
