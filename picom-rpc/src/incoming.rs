@@ -151,7 +151,7 @@ impl<T: Receive> In<T> {
     pub async fn next(&mut self) -> Result<Option<T>, CallError> {
         poll_fn(|cx| {
             // Handed on as it was made, here and in `poll_next`: what was just made takes time to move.
-            if let Some(items) = self.at_hand()
+            if let Some(items) = self.at_hand(cx)
                 && let Ok(item) = items.decode_quickly()
             {
                 return Poll::Ready(Ok(Some(item)));
@@ -162,11 +162,11 @@ impl<T: Receive> In<T> {
     }
 
     /// The messages that came together, if there is one left and the call itself has nothing to do before it is taken. Input
-    /// has to go on with each: what feeds it may wait for that before it asks for the next.
+    /// goes on as soon as it can: what feeds it may wait for that before it asks for the next.
     #[inline(always)]
-    fn at_hand(&mut self) -> Option<&mut Items> {
+    fn at_hand(&mut self, cx: &Context<'_>) -> Option<&mut Items> {
         if let Source::Reply(reception) = &self.source
-            && reception.has_input()
+            && !reception.input_is_quiet(cx)
         {
             return None;
         }
@@ -210,7 +210,7 @@ impl<T: Receive> Stream for In<T> {
 
     /// As [`next`](In::next); behind an error the stream has ended.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Some(items) = self.at_hand()
+        if let Some(items) = self.at_hand(cx)
             && let Ok(item) = items.decode_quickly()
         {
             return Poll::Ready(Some(Ok(item)));

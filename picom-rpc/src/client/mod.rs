@@ -9,6 +9,7 @@ mod endpoints;
 mod fetch;
 mod flight;
 mod load;
+mod nudge;
 mod options;
 mod pump;
 mod random;

@@ -1,6 +1,7 @@
 //! Sends the stream that a caller gave as input, behind the arguments. The stream is not polled before the call was
 //! opened. What was sent is remembered for a while, so that an attempt that did not run can be made again elsewhere.
 
+use super::nudge::Nudge;
 use crate::packing::{self, Stop, Stretch, Values};
 use futures_core::Stream;
 use picom_codec::{Body, EncodeError};
@@ -9,7 +10,7 @@ use serde::Serialize;
 use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 /// Input remembered for another attempt, in bytes: what one connection takes in before the peer has said anything.
 /// Past it the call is bound to its instance.
@@ -25,6 +26,8 @@ pub(crate) struct Pump {
     position: usize,
     /// What came out of the input last, and has not been sent.
     next: Option<Body>,
+    /// What the input and the room for it wake: that they have, is remembered.
+    nudge: Nudge,
     /// The input has ended.
     dry: bool,
     /// This attempt has nothing more to do.
@@ -67,9 +70,16 @@ impl Pump {
             sent_bytes: 0,
             position: 0,
             next: None,
+            nudge: Nudge::new(),
             dry: false,
             finished: false,
         }
+    }
+
+    /// Neither the input nor the room for it have called since they were polled last, for `task`.
+    #[inline]
+    pub(crate) fn is_quiet(&self, task: &Waker) -> bool {
+        self.nudge.is_quiet(task)
     }
 
     /// Whether another attempt can send the same again.
@@ -93,6 +103,9 @@ impl Pump {
         if self.finished {
             return Poll::Ready(Ok(()));
         }
+        self.nudge.attend(cx.waker());
+        let waker = self.nudge.waker().clone();
+        let cx = &mut Context::from_waker(&waker);
         let mut stretch = Stretch::default();
         while let Some(open) = half {
             if self.is_through() {

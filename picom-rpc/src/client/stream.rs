@@ -161,10 +161,10 @@ impl Reception {
         &self.flight.endpoint().target.authority
     }
 
-    /// Whether there was input to be sent.
+    /// Whether there is nothing to be done for the input before an item of the reply is taken.
     #[inline]
-    pub(crate) fn has_input(&self) -> bool {
-        self.input.is_some()
+    pub(crate) fn input_is_quiet(&self, cx: &Context<'_>) -> bool {
+        self.input.as_ref().is_none_or(|input| input.is_quiet(cx.waker()))
     }
 
     /// Sends what can be sent of the input. An error of it is one of the call.
