@@ -9,7 +9,6 @@ mod endpoints;
 mod fetch;
 mod flight;
 mod load;
-mod nudge;
 mod options;
 mod pump;
 mod random;
@@ -18,6 +17,7 @@ mod retry;
 pub(crate) mod ring;
 mod service;
 mod stream;
+mod wake_flag;
 
 pub use balance::Balance;
 pub use config::ClientConfig;

@@ -1,7 +1,7 @@
 //! Sends the stream that a caller gave as input, behind the arguments. The stream is not polled before the call was
 //! opened. What was sent is remembered for a while, so that an attempt that did not run can be made again elsewhere.
 
-use super::nudge::Nudge;
+use super::wake_flag::WakeFlag;
 use crate::packing::{self, Stop, Stretch, Values};
 use futures_core::Stream;
 use picom_codec::{Body, EncodeError};
@@ -26,8 +26,8 @@ pub(crate) struct Pump {
     position: usize,
     /// What came out of the input last, and has not been sent.
     next: Option<Body>,
-    /// What the input and the room for it wake: that they have, is remembered.
-    nudge: Nudge,
+    /// What the input and the room for it are polled with: that they have called it is remembered.
+    wakes: WakeFlag,
     /// The input has ended.
     dry: bool,
     /// This attempt has nothing more to do.
@@ -70,7 +70,7 @@ impl Pump {
             sent_bytes: 0,
             position: 0,
             next: None,
-            nudge: Nudge::new(),
+            wakes: WakeFlag::new(),
             dry: false,
             finished: false,
         }
@@ -79,7 +79,7 @@ impl Pump {
     /// Neither the input nor the room for it have called since they were polled last, for `task`.
     #[inline]
     pub(crate) fn is_quiet(&self, task: &Waker) -> bool {
-        self.nudge.is_quiet(task)
+        self.wakes.is_quiet(task)
     }
 
     /// Whether another attempt can send the same again.
@@ -103,8 +103,8 @@ impl Pump {
         if self.finished {
             return Poll::Ready(Ok(()));
         }
-        self.nudge.attend(cx.waker());
-        let waker = self.nudge.waker().clone();
+        self.wakes.attend(cx.waker());
+        let waker = self.wakes.waker().clone();
         let cx = &mut Context::from_waker(&waker);
         let mut stretch = Stretch::default();
         while let Some(open) = half {
