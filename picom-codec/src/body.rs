@@ -1,12 +1,19 @@
 //! The body of a frame: bytes that the codec does not look into, in one piece or in several that were never put together.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
+use std::num::NonZero;
 use std::ops::Range;
+use std::slice;
 use std::sync::Arc;
 
+/// So many bytes stand in a body itself, which is not larger for it: most calls and replies are so short, and sharing what
+/// is copied as fast costs counting who shares it.
+pub(crate) const SHORT: usize = 23;
+
 /// The bytes of a message, or a fragment of one. What arrives is one piece. What is sent may be several, so that a large
-/// [`Blob`](crate::Blob) within it is handed to the socket as it is, without a copy. Clones and slices share the bytes.
+/// [`Blob`](crate::Blob) within it is handed to the socket as it is, without a copy. Clones and slices share the bytes; a
+/// few are copied instead.
 ///
 /// Equal if the bytes are, however they are cut.
 #[derive(Clone)]
@@ -15,7 +22,66 @@ pub struct Body(Pieces);
 #[derive(Clone)]
 enum Pieces {
     One(Bytes),
+    // Apart, so that it stands where a `Bytes` has more than the one word that tells the two from each other.
+    Other(Other),
+}
+
+#[derive(Clone)]
+enum Other {
+    Short(Short),
     Several(Arc<Several>),
+}
+
+#[derive(Clone, Copy)]
+struct Short {
+    /// How many there are, and one.
+    filled: NonZero<u8>,
+    bytes: [u8; SHORT],
+}
+
+impl Short {
+    const EMPTY: Short = Short {
+        filled: NonZero::<u8>::MIN,
+        bytes: [0; SHORT],
+    };
+
+    /// `None`: they are too many.
+    #[inline]
+    fn new(bytes: &[u8]) -> Option<Short> {
+        let mut short = Short::EMPTY;
+        short.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        short.filled = NonZero::new(bytes.len() as u8 + 1)?;
+        Some(short)
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        usize::from(self.filled.get()) - 1
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len()).unwrap_or_default()
+    }
+}
+
+/// The bytes of a body where they stand.
+#[derive(Clone, Copy)]
+pub(crate) enum View<'b> {
+    /// In the body itself.
+    Short(&'b [u8]),
+    /// Piece by piece.
+    Pieces(&'b [Bytes]),
+}
+
+impl View<'_> {
+    #[inline]
+    pub(crate) fn len(self) -> usize {
+        match self {
+            View::Short(bytes) => bytes.len(),
+            View::Pieces(pieces) => pieces.iter().map(Bytes::len).sum(),
+        }
+    }
 }
 
 /// At least two, none of them empty.
@@ -26,6 +92,18 @@ struct Several {
 }
 
 impl Body {
+    /// A copy of these bytes.
+    #[inline]
+    pub fn copy_from_slice(bytes: &[u8]) -> Body {
+        Body::short(bytes).unwrap_or_else(|| Bytes::copy_from_slice(bytes).into())
+    }
+
+    /// A copy of these bytes, if they are few enough to stand in the body itself.
+    #[inline]
+    pub(crate) fn short(bytes: &[u8]) -> Option<Body> {
+        Short::new(bytes).map(|short| Body(Pieces::Other(Other::Short(short))))
+    }
+
     /// These pieces, one behind the other. Empty ones are left out.
     pub fn of_pieces(mut pieces: Vec<Bytes>) -> Body {
         pieces.retain(|piece| !piece.is_empty());
@@ -39,7 +117,7 @@ impl Body {
                     end
                 });
                 let ends = ends.collect();
-                Body(Pieces::Several(Arc::new(Several { pieces, ends })))
+                Body(Pieces::Other(Other::Several(Arc::new(Several { pieces, ends }))))
             }
         }
     }
@@ -49,7 +127,8 @@ impl Body {
     pub fn len(&self) -> usize {
         match &self.0 {
             Pieces::One(bytes) => bytes.len(),
-            Pieces::Several(several) => several.ends.last().copied().unwrap_or_default(),
+            Pieces::Other(Other::Short(short)) => short.len(),
+            Pieces::Other(Other::Several(several)) => several.ends.last().copied().unwrap_or_default(),
         }
     }
 
@@ -60,43 +139,77 @@ impl Body {
     }
 
     /// The bytes, one piece behind the other.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let (short, pieces) = match self.view() {
+            View::Short(bytes) => (Some(bytes), &[][..]),
+            View::Pieces(pieces) => (None, pieces),
+        };
+        short.into_iter().chain(pieces.iter().map(|piece| &piece[..]))
+    }
+
+    /// The bytes, if they are in one piece, as those of all that arrives are.
     #[inline]
-    pub fn pieces(&self) -> &[Bytes] {
+    pub fn in_one_piece(&self) -> Option<&[u8]> {
         match &self.0 {
-            Pieces::One(bytes) => std::slice::from_ref(bytes),
-            Pieces::Several(several) => &several.pieces,
+            Pieces::One(bytes) => Some(bytes),
+            Pieces::Other(Other::Short(short)) => Some(short.bytes()),
+            Pieces::Other(Other::Several(_)) => None,
         }
     }
 
-    /// The bytes in one piece. Copies them if there are several.
+    /// Appends the bytes to `out`.
+    pub fn copy_to(&self, out: &mut impl BufMut) {
+        self.pieces().for_each(|piece| out.put_slice(piece));
+    }
+
+    /// The bytes in one piece. Copies them if there are several, or few.
     #[inline]
     pub fn into_bytes(self) -> Bytes {
         match self.0 {
             Pieces::One(bytes) => bytes,
-            Pieces::Several(several) => concat(&several.pieces),
+            Pieces::Other(Other::Short(short)) => Bytes::copy_from_slice(short.bytes()),
+            Pieces::Other(Other::Several(several)) => concat(&several.pieces),
         }
     }
 
     /// These bytes of it. What is asked for beyond the end is not there.
     pub fn slice(&self, range: Range<usize>) -> Body {
         let Several { pieces, ends } = match &self.0 {
-            Pieces::One(bytes) => return Body(Pieces::One(cut(bytes, &range))),
-            Pieces::Several(several) => &**several,
+            Pieces::One(bytes) => return Body(Pieces::One(bytes.slice(within(bytes.len(), &range)))),
+            Pieces::Other(Other::Short(short)) => {
+                let part = short.bytes().get(within(short.len(), &range));
+                return Body::copy_from_slice(part.unwrap_or_default());
+            }
+            Pieces::Other(Other::Several(several)) => &**several,
         };
         let first = ends.partition_point(|end| *end <= range.start);
-        let within = pieces.iter().zip(ends).skip(first);
-        let parts = within
+        let parts = pieces
+            .iter()
+            .zip(ends)
+            .skip(first)
             .map(|(piece, end)| (piece, end - piece.len()))
             .take_while(|(_, begin)| *begin < range.end)
-            .map(|(piece, begin)| cut(piece, &(range.start.saturating_sub(begin)..range.end - begin)));
+            .map(|(piece, begin)| {
+                let range = range.start.saturating_sub(begin)..range.end - begin;
+                piece.slice(within(piece.len(), &range))
+            });
         Body::of_pieces(parts.collect())
+    }
+
+    #[inline]
+    pub(crate) fn view(&self) -> View<'_> {
+        match &self.0 {
+            Pieces::One(bytes) => View::Pieces(slice::from_ref(bytes)),
+            Pieces::Other(Other::Short(short)) => View::Short(short.bytes()),
+            Pieces::Other(Other::Several(several)) => View::Pieces(&several.pieces),
+        }
     }
 }
 
-/// The bytes of the range that are there.
-fn cut(bytes: &Bytes, range: &Range<usize>) -> Bytes {
-    let end = range.end.min(bytes.len());
-    bytes.slice(range.start.min(end)..end)
+/// The part of the range that is there, of so many.
+fn within(len: usize, range: &Range<usize>) -> Range<usize> {
+    let end = range.end.min(len);
+    range.start.min(end)..end
 }
 
 #[cold]
@@ -110,7 +223,7 @@ fn concat(pieces: &[Bytes]) -> Bytes {
 
 impl Default for Body {
     fn default() -> Self {
-        Body(Pieces::One(Bytes::new()))
+        Body(Pieces::Other(Other::Short(Short::EMPTY)))
     }
 }
 
@@ -135,21 +248,27 @@ impl From<&'static [u8]> for Body {
 
 impl PartialEq for Body {
     fn eq(&self, other: &Self) -> bool {
-        let bytes = |body: &Body| body.pieces().iter().flatten().copied().collect::<Vec<u8>>();
-        match (&self.0, &other.0) {
-            (Pieces::One(one), Pieces::One(other)) => one == other,
-            _ => self.len() == other.len() && bytes(self) == bytes(other),
+        match (self.in_one_piece(), other.in_one_piece()) {
+            (Some(one), Some(other)) => one == other,
+            _ => self.len() == other.len() && self.pieces().flatten().eq(other.pieces().flatten()),
         }
     }
 }
 
 impl Eq for Body {}
 
+impl PartialEq<[u8]> for Body {
+    fn eq(&self, other: &[u8]) -> bool {
+        self.pieces().flatten().eq(other)
+    }
+}
+
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Pieces::One(bytes) => fmt::Debug::fmt(bytes, f),
-            Pieces::Several(several) => f.debug_list().entries(&several.pieces).finish(),
+            Pieces::Other(Other::Short(short)) => fmt::Debug::fmt(&Bytes::copy_from_slice(short.bytes()), f),
+            Pieces::Other(Other::Several(several)) => f.debug_list().entries(&several.pieces).finish(),
         }
     }
 }
@@ -174,12 +293,51 @@ mod tests {
             let whole = pieces.concat();
             let body = Body::of_pieces(pieces.into_iter().map(Bytes::from).collect());
             prop_assert_eq!(body.len(), whole.len());
-            prop_assert_eq!(body.pieces().concat(), &whole[..]);
+            prop_assert_eq!(body.pieces().collect::<Vec<_>>().concat(), &whole[..]);
             prop_assert_eq!(&body, &Body::from(whole.clone()));
+            prop_assert_eq!(&body, &Body::copy_from_slice(&whole));
+            prop_assert_eq!(&Body::copy_from_slice(&whole), &body);
+            prop_assert_eq!(&body, &whole[..]);
+            let mut out = BytesMut::new();
+            body.copy_to(&mut out);
+            prop_assert_eq!(&out, &whole);
             let end = (from + len).min(whole.len());
             let part = whole.get(from.min(end)..end).unwrap();
             prop_assert_eq!(&body.slice(from..from + len).into_bytes()[..], part);
             prop_assert_eq!(&body.into_bytes()[..], &whole[..]);
         }
+
+        #[test]
+        fn a_copy_is_its_bytes_wherever_they_stand(
+            bytes in prop::collection::vec(any::<u8>(), 0..2 * SHORT),
+            from in 0usize..3 * SHORT,
+            len in 0usize..3 * SHORT,
+        ) {
+            let body = Body::copy_from_slice(&bytes);
+            prop_assert_eq!((body.len(), body.in_one_piece()), (bytes.len(), Some(&bytes[..])));
+            prop_assert_eq!(matches!(body.view(), View::Short(_)), bytes.len() <= SHORT);
+            prop_assert_eq!(body.view().len(), bytes.len());
+            let end = (from + len).min(bytes.len());
+            prop_assert_eq!(&body.slice(from..from + len), &bytes[from.min(end)..end]);
+            prop_assert_eq!(format!("{body:?}"), format!("{:?}", Bytes::from(bytes.clone())));
+            prop_assert_eq!(body.clone().into_bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn bodies_of_other_bytes_are_not_equal() {
+        let one = Body::copy_from_slice(b"12345");
+        let several = Body::of_pieces(vec![Bytes::from_static(b"12"), Bytes::from_static(b"346")]);
+        let longer = Body::of_pieces(vec![Bytes::from_static(b"123"), Bytes::from_static(b"456")]);
+        for other in [
+            &several,
+            &longer,
+            &Body::copy_from_slice(b"1234"),
+            &Body::default(),
+        ] {
+            assert!(one != *other, "{other:?}");
+            assert!(*other != one, "{other:?}");
+        }
+        assert_ne!(&one, &b"1234"[..]);
     }
 }

@@ -1,7 +1,8 @@
 //! Native frames as a `tokio-util` codec: the [`LengthCodec`] cuts payloads, `head/layout.rs` reads them.
 
+use crate::head::{self, Take};
 use crate::length_codec::{LengthCodec, LengthError};
-use crate::{Frame, FrameError, Unsendable, head};
+use crate::{Body, Frame, FrameError, Unsendable};
 use bytes::{Buf, Bytes, BytesMut};
 use std::ops::Range;
 use tokio_util::codec::{Decoder, Encoder};
@@ -91,15 +92,30 @@ impl FrameCodec {
         let (copies, block) = (&mut self.copies, &mut self.block);
         if len < COPY_BELOW || self.copying {
             let payload = src.get(..len).unwrap_or_default();
-            let frame = head::parse(payload, |body| copy((copies, block), payload, body));
+            let frame = head::parse(
+                payload,
+                Copied {
+                    payload,
+                    copies,
+                    block,
+                },
+            );
             src.advance(len);
             return frame;
         }
-        let payload = src.split_to(len).freeze();
-        head::parse(&payload, |body| match body.len() {
-            0..COPY_BELOW => copy((copies, block), &payload, body),
-            _ => payload.slice(body),
-        })
+        let whole = &src.split_to(len).freeze();
+        let payload = &whole[..];
+        head::parse(
+            payload,
+            Split(
+                whole,
+                Copied {
+                    payload,
+                    copies,
+                    block,
+                },
+            ),
+        )
     }
 
     /// Gives back what is kept for speed, when nothing has come for a while.
@@ -109,19 +125,58 @@ impl FrameCodec {
     }
 }
 
-/// A copy of a body. Small ones stand one behind the other in a block, which one that is kept keeps.
-fn copy((copies, block): (&mut BytesMut, &mut usize), payload: &[u8], body: Range<usize>) -> Bytes {
-    let body = payload.get(body).unwrap_or_default();
-    if body.len() > BLOCK / 4 {
-        return Bytes::copy_from_slice(body);
+/// Copies bodies. Small ones stand one behind the other in a block, which one that is kept keeps; the smallest of all stand
+/// in the body itself.
+struct Copied<'c> {
+    payload: &'c [u8],
+    copies: &'c mut BytesMut,
+    block: &'c mut usize,
+}
+
+impl Take for Copied<'_> {
+    #[inline]
+    fn body(self, range: Range<usize>) -> Body {
+        let body = self.payload.get(range.clone()).unwrap_or_default();
+        Body::short(body).unwrap_or_else(|| self.bytes(range).into())
     }
-    if copies.capacity() < body.len() {
-        // Small at first: of many connections most make a call now and then.
-        *block = (*block * 2).clamp(FIRST_BLOCK, BLOCK);
-        *copies = BytesMut::with_capacity((*block).max(body.len()));
+
+    fn bytes(self, range: Range<usize>) -> Bytes {
+        let Copied {
+            payload,
+            copies,
+            block,
+        } = self;
+        let body = payload.get(range).unwrap_or_default();
+        if body.len() > BLOCK / 4 {
+            return Bytes::copy_from_slice(body);
+        }
+        if copies.capacity() < body.len() {
+            // Small at first: of many connections most make a call now and then.
+            *block = (*block * 2).clamp(FIRST_BLOCK, BLOCK);
+            *copies = BytesMut::with_capacity((*block).max(body.len()));
+        }
+        copies.extend_from_slice(body);
+        copies.split().freeze()
     }
-    copies.extend_from_slice(body);
-    copies.split().freeze()
+}
+
+/// Splits long bodies off the payload, and copies the others.
+struct Split<'c>(&'c Bytes, Copied<'c>);
+
+impl Take for Split<'_> {
+    fn body(self, range: Range<usize>) -> Body {
+        match range.len() {
+            0..COPY_BELOW => self.1.body(range),
+            _ => self.0.slice(range).into(),
+        }
+    }
+
+    fn bytes(self, range: Range<usize>) -> Bytes {
+        match range.len() {
+            0..COPY_BELOW => self.1.bytes(range),
+            _ => self.0.slice(range),
+        }
+    }
 }
 
 impl Decoder for FrameCodec {
@@ -165,7 +220,7 @@ impl Encoder<&Frame> for FrameCodec {
                 .into());
             }
         }
-        for piece in head::encode_head(frame, dst)?.unwrap_or_default() {
+        for piece in head::encode_head(frame, dst)? {
             dst.extend_from_slice(piece);
         }
         Ok(())

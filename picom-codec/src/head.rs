@@ -8,9 +8,10 @@ mod short;
 pub use bounds::{
     MAX_CREDIT, MAX_FAULT_NAME, MAX_ITEMS, MAX_METADATA, MAX_PEER_NAME, MAX_TEXT, MIN_LIMIT, check_metadata,
 };
-pub(crate) use layout::parse;
+pub(crate) use layout::{Take, parse};
 
-use crate::canonical::Count;
+use crate::body::View;
+use crate::canonical::{Count, Sink};
 use crate::{Frame, Unsendable, varint};
 use bytes::{Bytes, BytesMut};
 use short::Short;
@@ -33,20 +34,25 @@ pub const MAX_PART_HEAD: usize = MAX_DATA_HEAD + 9 + 1 + 5;
 /// fault, 0 for the rest. The body is what [`Frame`] holds, without the header of a part's `bin` or an items' array.
 #[inline]
 pub fn charge(frame: &Frame) -> u64 {
-    match body(frame) {
-        Some(body) => (length(body) as u64).max(MIN_CHARGE),
+    match body_len(frame) {
+        Some(len) => (len as u64).max(MIN_CHARGE),
         None => 0,
     }
 }
 
-/// The body of `frame`, piece by piece: the bytes that [`encode_head`] leaves to be written. `None` for kinds without one.
+/// How long the body of `frame` is, in bytes. `None` for kinds without one.
 #[inline]
-pub fn body(frame: &Frame) -> Option<&[Bytes]> {
+pub fn body_len(frame: &Frame) -> Option<usize> {
+    body(frame).map(View::len)
+}
+
+#[inline]
+fn body(frame: &Frame) -> Option<View<'_>> {
     match frame {
-        Frame::Open(open) | Frame::Call(open) => Some(open.args.pieces()),
-        Frame::Fault(fault) => Some(slice::from_ref(&fault.details)),
-        Frame::Data { body, .. } | Frame::Last { body, .. } | Frame::Part { body, .. } => Some(body.pieces()),
-        Frame::Items { body, .. } => Some(slice::from_ref(body)),
+        Frame::Open(open) | Frame::Call(open) => Some(open.args.view()),
+        Frame::Fault(fault) => Some(View::Pieces(slice::from_ref(&fault.details))),
+        Frame::Data { body, .. } | Frame::Last { body, .. } | Frame::Part { body, .. } => Some(body.view()),
+        Frame::Items { body, .. } => Some(View::Pieces(slice::from_ref(body))),
         Frame::Hello(_)
         | Frame::End { .. }
         | Frame::Reset { .. }
@@ -61,16 +67,11 @@ pub fn body(frame: &Frame) -> Option<&[Bytes]> {
     }
 }
 
-#[inline]
-fn length(pieces: &[Bytes]) -> usize {
-    pieces.iter().map(Bytes::len).sum()
-}
-
 /// The length of `frame`'s payload in bytes, which is what the peer's frame limit bounds.
 pub fn payload_len(frame: &Frame) -> usize {
     let mut head = Count::default();
     layout::write(frame, &mut head);
-    head.0 + body(frame).map_or(0, length)
+    head.0 + body_len(frame).unwrap_or(0)
 }
 
 /// The length of `frame` on the wire in bytes, prefix included.
@@ -102,28 +103,34 @@ pub const fn items_room(frame_limit: u32) -> usize {
     (frame_limit as usize).saturating_sub(MAX_ITEMS_HEAD)
 }
 
-/// Writes the length prefix and the head of `frame` and returns the pieces of the body that must follow, if the kind has
-/// one: large ones are better handed to the socket than copied behind the head.
+/// Writes the length prefix and the head of `frame`, and its body too if that is [short](crate::Body::copy_from_slice). Returns the
+/// pieces of the body that must follow.
 ///
 /// Texts of faults and goaways are cut to [`MAX_TEXT`]. A frame that breaks a bound is refused before anything is written.
-pub fn encode_head<'f>(frame: &'f Frame, dst: &mut BytesMut) -> Result<Option<&'f [Bytes]>, Unsendable> {
+pub fn encode_head<'f>(frame: &'f Frame, dst: &mut BytesMut) -> Result<&'f [Bytes], Unsendable> {
     bounds::check(frame)?;
-    let body = body(frame);
+    let (body, pieces) = match body(frame) {
+        Some(View::Short(bytes)) => (bytes, &[][..]),
+        Some(View::Pieces(pieces)) => (&[][..], pieces),
+        None => (&[][..], &[][..]),
+    };
     let mut head = Short::new();
     layout::write(frame, &mut head);
+    head.slice(body);
     let length = head.len();
-    let payload = length as u64 + body.map_or(0, self::length) as u64;
+    let payload = length as u64 + View::Pieces(pieces).len() as u64;
     bounds::bounded("the length of the payload", payload, 1, u64::from(u32::MAX))?;
     if !head.append(payload, dst) {
-        write_long(frame, payload, length, dst);
+        write_long(frame, body, payload, length, dst);
     }
-    Ok(body)
+    Ok(pieces)
 }
 
 /// The same for a head that is longer than most.
 #[cold]
-fn write_long(frame: &Frame, payload: u64, length: usize, dst: &mut BytesMut) {
+fn write_long(frame: &Frame, body: &[u8], payload: u64, length: usize, dst: &mut BytesMut) {
     dst.reserve(varint::MAX_STRICT + length);
     varint::write(payload, dst);
     layout::write(frame, dst);
+    dst.extend_from_slice(body);
 }

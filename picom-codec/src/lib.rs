@@ -21,7 +21,7 @@
 //! codec.encode(Frame::Data { stream: StreamId::FIRST, body: value::encode_body(&("seven", 7))? }, &mut wire)?;
 //!
 //! let Some(Frame::Data { body, .. }) = codec.decode(&mut wire)? else { panic!("one whole frame was written") };
-//! let (word, number): (String, i64) = value::decode(&body.into_bytes(), &Limits::default())?;
+//! let (word, number): (String, i64) = value::decode_body(&body, &Limits::default())?;
 //! assert_eq!((word.as_str(), number), ("seven", 7));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -333,8 +333,7 @@ fn every_good_vector_is_what_the_encoder_writes() {
 
         let mut head = BytesMut::new();
         let body = head::encode_head(&frame, &mut head).unwrap();
-        assert_eq!(body, head::body(&frame));
-        head.extend_from_slice(&body.unwrap_or_default().concat());
+        head.extend_from_slice(&body.concat());
         assert_eq!(head, vector.bytes, "{}", vector.name);
     }
 }

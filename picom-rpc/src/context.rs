@@ -5,7 +5,7 @@ use crate::deadline;
 use crate::metadata::Metadata;
 use crate::turns::Turns;
 use bytes::Bytes;
-use picom_codec::Method;
+use picom_codec::{Body, Method};
 use picom_transport::{PeerInfo, RecvHalf, SendHalf};
 use std::cell::RefCell;
 use std::fmt;
@@ -204,7 +204,7 @@ impl<F> Drop for Scoped<F> {
 }
 
 impl Call {
-    pub(crate) fn new(incoming: picom_transport::Incoming) -> (Arc<Call>, Bytes) {
+    pub(crate) fn new(incoming: picom_transport::Incoming) -> (Arc<Call>, Body) {
         let call = Call {
             method: incoming.method,
             peer: incoming.peer,

@@ -189,7 +189,7 @@ impl<T: Receive> In<T> {
             match ready!(self.poll_delivery(cx))? {
                 None => return Poll::Ready(Ok(None)),
                 Some(Delivery::One(message)) => {
-                    let decoded = value::decode(&message, &self.limits);
+                    let decoded = value::decode_body(&message, &self.limits);
                     return Poll::Ready(
                         decoded
                             .map(Some)

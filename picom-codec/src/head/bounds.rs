@@ -59,7 +59,7 @@ pub(super) fn check(frame: &Frame) -> Result<(), Unsendable> {
             if let Some(metadata) = &open.metadata {
                 check_metadata(metadata)?;
             }
-            if open.args_follow && open.args.pieces() != [NIL] {
+            if open.args_follow && open.args != *NIL {
                 return Err(Unsendable::ArgsTwice);
             }
             check_body(open.stream, open.args.len())

@@ -7,7 +7,7 @@ use super::bounds::{
 };
 use crate::canonical::{Read, Reader, Sink};
 use crate::scan::scan_prefix;
-use crate::{Code, Fault, Frame, FrameError, Goaway, HeadFault, Hello, Method, Open, StreamId};
+use crate::{Body, Code, Fault, Frame, FrameError, Goaway, HeadFault, Hello, Method, Open, StreamId};
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -39,14 +39,20 @@ const KINDS: [(&str, u32); 17] = [
     ("goaway", 4),
 ];
 
+/// Takes a body out of its payload.
+pub(crate) trait Take {
+    /// The body in this range of the payload.
+    fn body(self, range: Range<usize>) -> Body;
+
+    /// The same, for what is shared in any case.
+    fn bytes(self, range: Range<usize>) -> Bytes;
+}
+
 /// Reads the frame in `payload`. `take` is asked once for the range of the body, if the kind has one, when everything
 /// before it is known to be right.
 ///
 /// Always a frame, or an error: `Option` is what decoders return, and a frame is put there without being moved again.
-pub(crate) fn parse(
-    payload: &[u8],
-    take: impl FnOnce(Range<usize>) -> Bytes,
-) -> Result<Option<Frame>, FrameError> {
+pub(crate) fn parse(payload: &[u8], take: impl Take) -> Result<Option<Frame>, FrameError> {
     let head = &mut Reader::new(payload);
     match kind(head)? {
         0 => {
@@ -61,7 +67,7 @@ pub(crate) fn parse(
             let body = head.body("message")?;
             Ok(Some(Frame::Data {
                 stream,
-                body: take(body).into(),
+                body: take.body(body),
             }))
         }
         4 => {
@@ -69,7 +75,7 @@ pub(crate) fn parse(
             let body = head.body("message")?;
             Ok(Some(Frame::Last {
                 stream,
-                body: take(body).into(),
+                body: take.body(body),
             }))
         }
         5 => {
@@ -81,7 +87,7 @@ pub(crate) fn parse(
                 stream,
                 total,
                 end,
-                body: take(body).into(),
+                body: take.body(body),
             }))
         }
         6 => {
@@ -91,7 +97,7 @@ pub(crate) fn parse(
             Ok(Some(Frame::Items {
                 stream,
                 count,
-                body: take(body),
+                body: take.bytes(body),
             }))
         }
         7 => {
@@ -175,7 +181,7 @@ fn kind(head: &mut Reader<'_>) -> Read<u8> {
 }
 
 #[inline]
-fn open(head: &mut Reader<'_>, take: impl FnOnce(Range<usize>) -> Bytes) -> Read<Open> {
+fn open(head: &mut Reader<'_>, take: impl Take) -> Read<Open> {
     let stream = stream(head)?;
     let method_at = head.at();
     let method = Method::new(head.text(1, Method::MAX_LEN, "method")?)
@@ -212,7 +218,7 @@ fn open(head: &mut Reader<'_>, take: impl FnOnce(Range<usize>) -> Bytes) -> Read
         idempotent,
         args_follow,
         metadata,
-        args: take(args).into(),
+        args: take.body(args),
     })
 }
 
@@ -235,7 +241,7 @@ fn fragment(head: &mut Reader<'_>, end: usize) -> Read<Range<usize>> {
     }
 }
 
-fn fault(head: &mut Reader<'_>, take: impl FnOnce(Range<usize>) -> Bytes) -> Read<Fault> {
+fn fault(head: &mut Reader<'_>, take: impl Take) -> Read<Fault> {
     let (stream, code) = (stream(head)?, code(head)?);
     let flags = head.uint("flags")?;
     let delay_ms = head.optional_uint("suggested delay")?;
@@ -251,7 +257,7 @@ fn fault(head: &mut Reader<'_>, take: impl FnOnce(Range<usize>) -> Bytes) -> Rea
         delay_ms,
         text,
         name,
-        details: take(details),
+        details: take.bytes(details),
     })
 }
 

@@ -2,7 +2,8 @@
 
 use super::DecodeError;
 use super::deserializer::Decoder;
-use crate::{Limits, scan};
+use crate::body::View;
+use crate::{Body, Limits, scan};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +21,19 @@ pub fn decode<T: DeserializeOwned>(message: &Bytes, limits: &Limits) -> Result<T
     Decoder::new(message, Some(message), limits)
         .finish()
         .map_err(|error| judge(error, message, limits))
+}
+
+/// Decodes the message that came as `body`. As [`decode`] in all else; of a body of few bytes a [`Blob`](crate::Blob) is
+/// copied.
+pub fn decode_body<T: DeserializeOwned>(body: &Body, limits: &Limits) -> Result<T, DecodeError> {
+    let (bytes, whole) = match body.view() {
+        View::Short(bytes) => (bytes, None),
+        View::Pieces([bytes]) => (&bytes[..], Some(bytes)),
+        View::Pieces(_) => return decode(&body.clone().into_bytes(), limits),
+    };
+    Decoder::new(bytes, whole, limits)
+        .finish()
+        .map_err(|error| judge(error, bytes, limits))
 }
 
 /// Decodes `message` as a `T` that may borrow texts and bytes from it. As [`decode`] in all else, except that a

@@ -77,7 +77,10 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, EncodeError> {
 
 /// Encodes `value`, structs as `encoding` says.
 pub fn encode_with<T: Serialize + ?Sized>(value: &T, encoding: Encoding) -> Result<Bytes, EncodeError> {
-    in_buffer(|buffer| value.serialize(&mut Encoder::new(buffer, encoding)))
+    in_buffer(
+        |buffer| value.serialize(&mut Encoder::new(buffer, encoding)),
+        copy,
+    )
 }
 
 /// Encodes `value`, structs as maps, to be sent: a [`Blob`](super::Blob) of 16 KiB or more within it is not copied.
@@ -87,13 +90,20 @@ pub fn encode_with<T: Serialize + ?Sized>(value: &T, encoding: Encoding) -> Resu
 /// As [`encode`].
 pub fn encode_body<T: Serialize + ?Sized>(value: &T) -> Result<Body, EncodeError> {
     let mut apart = Apart::default();
-    let written = in_buffer(|buffer| encode_apart(value, buffer, &mut apart))?;
-    Ok(apart.join(0, written))
+    let copy = |encoded: &[u8]| Body::short(encoded).unwrap_or_else(|| copy(encoded).into());
+    let written = in_buffer(|buffer| encode_apart(value, buffer, &mut apart), copy)?;
+    if apart.is_empty() {
+        return Ok(written);
+    }
+    Ok(apart.join(0, written.into_bytes()))
 }
 
-/// What `write` appends to the buffer.
+/// What `write` appends to the buffer, as it is or by `copy`.
 #[inline]
-fn in_buffer(write: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>) -> Result<Bytes, EncodeError> {
+fn in_buffer<B: From<Vec<u8>>>(
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+    copy: impl FnOnce(&[u8]) -> B,
+) -> Result<B, EncodeError> {
     let mut buffer = BUFFER.take();
     buffer.clear();
     if let Err(error) = write(&mut buffer) {

@@ -52,7 +52,7 @@ mod variant;
 pub use apart::Apart;
 pub use blob::Blob;
 pub(crate) use decode::decode_prefix;
-pub use decode::{decode, decode_slice};
+pub use decode::{decode, decode_body, decode_slice};
 pub use decode_error::{DecodeError, DecodeFault};
 pub use encode::{EncodeError, Encoding, encode, encode_apart, encode_body, encode_into, encode_with, nil};
 

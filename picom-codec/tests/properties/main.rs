@@ -2,6 +2,7 @@
 //! `tests/vectors.rs`.
 
 mod arbitrary;
+mod bodies;
 mod borrowing;
 mod errors;
 mod frames;

@@ -3,8 +3,7 @@
 
 use super::endpoint::{Endpoint, InFlight};
 use super::service::{Service, now};
-use bytes::Bytes;
-use picom_codec::{Code, ItemsError};
+use picom_codec::{Body, Code, ItemsError};
 use picom_transport::{Delivery, RecvHalf, SendHalf, StreamError};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -60,7 +59,7 @@ impl Flight {
     }
 
     /// The next message of the reply, its end, or why there is none.
-    pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
+    pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Body>, StreamError>> {
         let received = ready!(self.recv.poll_recv(cx));
         self.settle(&received);
         Poll::Ready(received)

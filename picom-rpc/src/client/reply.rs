@@ -4,8 +4,7 @@
 use super::config::ClientConfig;
 use crate::failure::CallFailure;
 use crate::message::Receive;
-use bytes::Bytes;
-use picom_codec::value;
+use picom_codec::{Body, value};
 use std::marker::PhantomData;
 
 /// Takes the messages of a reply and makes the caller's value of them when the reply has ended.
@@ -16,7 +15,7 @@ pub trait Collect: Default + Send + Unpin + sealed::Sealed + 'static {
     type Output;
 
     #[doc(hidden)]
-    fn take(&mut self, message: Bytes, config: &ClientConfig) -> Result<(), CallFailure>;
+    fn take(&mut self, message: Body, config: &ClientConfig) -> Result<(), CallFailure>;
 
     #[doc(hidden)]
     fn finish(&mut self, config: &ClientConfig) -> Result<Self::Output, CallFailure>;
@@ -28,16 +27,16 @@ mod sealed {
 
 /// The first value, which there must be. What follows it is received and dropped; an error behind it is an error.
 #[derive(Debug)]
-pub struct One<T>(Option<Bytes>, PhantomData<fn() -> T>);
+pub struct One<T>(Option<Body>, PhantomData<fn() -> T>);
 
 /// The first value, if there is one.
 #[derive(Debug)]
-pub struct Optional<T>(Option<Bytes>, PhantomData<fn() -> T>);
+pub struct Optional<T>(Option<Body>, PhantomData<fn() -> T>);
 
 /// All values, in order.
 #[derive(Debug)]
 pub struct All<T> {
-    messages: Vec<Bytes>,
+    messages: Vec<Body>,
     bytes: u64,
     marker: PhantomData<fn() -> T>,
 }
@@ -71,21 +70,21 @@ impl<T> sealed::Sealed for All<T> {}
 impl<T: Receive> Collect for One<T> {
     type Output = T;
 
-    fn take(&mut self, message: Bytes, _: &ClientConfig) -> Result<(), CallFailure> {
+    fn take(&mut self, message: Body, _: &ClientConfig) -> Result<(), CallFailure> {
         self.0.get_or_insert(message);
         Ok(())
     }
 
     fn finish(&mut self, config: &ClientConfig) -> Result<T, CallFailure> {
         let message = self.0.take().ok_or(CallFailure::NoValue)?;
-        value::decode(&message, &config.limits).map_err(CallFailure::Decode)
+        value::decode_body(&message, &config.limits).map_err(CallFailure::Decode)
     }
 }
 
 impl<T: Receive> Collect for Optional<T> {
     type Output = Option<T>;
 
-    fn take(&mut self, message: Bytes, _: &ClientConfig) -> Result<(), CallFailure> {
+    fn take(&mut self, message: Body, _: &ClientConfig) -> Result<(), CallFailure> {
         self.0.get_or_insert(message);
         Ok(())
     }
@@ -94,7 +93,7 @@ impl<T: Receive> Collect for Optional<T> {
         let Some(message) = self.0.take() else {
             return Ok(None);
         };
-        value::decode(&message, &config.limits)
+        value::decode_body(&message, &config.limits)
             .map(Some)
             .map_err(CallFailure::Decode)
     }
@@ -103,7 +102,7 @@ impl<T: Receive> Collect for Optional<T> {
 impl<T: Receive> Collect for All<T> {
     type Output = Vec<T>;
 
-    fn take(&mut self, message: Bytes, config: &ClientConfig) -> Result<(), CallFailure> {
+    fn take(&mut self, message: Body, config: &ClientConfig) -> Result<(), CallFailure> {
         self.bytes = self.bytes.saturating_add(message.len() as u64);
         let items = self.messages.len() + 1;
         if self.bytes > config.collect_bytes || items > config.collect_items {
@@ -120,7 +119,7 @@ impl<T: Receive> Collect for All<T> {
         let messages = std::mem::take(&mut self.messages);
         let decoded = messages
             .iter()
-            .map(|message| value::decode(message, &config.limits));
+            .map(|message| value::decode_body(message, &config.limits));
         decoded.collect::<Result<_, _>>().map_err(CallFailure::Decode)
     }
 }
@@ -132,7 +131,7 @@ mod tests {
     fn collect<C: Collect>(messages: &[u32], config: &ClientConfig) -> Result<C::Output, CallFailure> {
         let mut collect = C::default();
         for message in messages {
-            collect.take(value::encode(message).unwrap(), config)?;
+            collect.take(value::encode_body(message).unwrap(), config)?;
         }
         collect.finish(config)
     }

@@ -7,7 +7,6 @@ use super::router::{Route, Router};
 use crate::context::{Call, Context};
 use crate::deadline;
 use crate::fault::Fault;
-use bytes::Bytes;
 use picom_codec::{Body, Code, Limits};
 use picom_transport::{Ending, Incoming, RecvHalf, SendError, SendHalf, StreamHandler, Turn};
 use std::future::Future;
@@ -119,7 +118,7 @@ struct Running {
 }
 
 enum Stage {
-    New(Bytes),
+    New(Body),
     Answering(Answer),
     Done,
 }

@@ -6,7 +6,6 @@ use crate::fault::Fault;
 use crate::incoming::In;
 use crate::message::{Receive, Transmit};
 use crate::outgoing::Out;
-use bytes::Bytes;
 use futures_core::Stream;
 use picom_codec::{Body, Code, Limits, value};
 use pin_project_lite::pin_project;
@@ -24,11 +23,11 @@ pub type Answer = Pin<Box<dyn Future<Output = Result<Option<Body>, Fault>> + Sen
 /// Answers the calls of one method. The shapes of [`Methods`](super::Methods) implement it for async closures; implement
 /// it yourself to answer without types, as a relay does.
 pub trait Handler: Send + Sync + 'static {
-    /// Begins to answer. `args` are one message, not scanned yet: [`value::decode`] does that.
+    /// Begins to answer. `args` are one message, not scanned yet: [`value::decode_body`] does that.
     ///
     /// It may run on the task that drives a connection, so it must not block; work belongs into the future. Panics here
     /// and in the future end this call with a fault and nothing else.
-    fn answer(&self, args: Bytes, exchange: Exchange) -> Answer;
+    fn answer(&self, args: Body, exchange: Exchange) -> Answer;
 }
 
 /// The streams of a call, for its handler.
@@ -53,7 +52,7 @@ impl Exchange {
         Out::items(self.call.clone())
     }
 
-    /// What [`value::decode`] should be given.
+    /// What [`value::decode_body`] should be given.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -98,7 +97,7 @@ where
     A: Receive,
     T: Transmit,
 {
-    fn answer(&self, args: Bytes, exchange: Exchange) -> Answer {
+    fn answer(&self, args: Body, exchange: Exchange) -> Answer {
         match decode(&args, &exchange) {
             Ok(args) => {
                 let work = (self.work)(args);
@@ -118,7 +117,7 @@ where
     A: Receive,
     T: Transmit,
 {
-    fn answer(&self, args: Bytes, exchange: Exchange) -> Answer {
+    fn answer(&self, args: Body, exchange: Exchange) -> Answer {
         match decode(&args, &exchange) {
             Ok(args) => {
                 let work = (self.work)(args);
@@ -141,7 +140,7 @@ where
     I: Receive,
     T: Transmit,
 {
-    fn answer(&self, args: Bytes, exchange: Exchange) -> Answer {
+    fn answer(&self, args: Body, exchange: Exchange) -> Answer {
         match decode(&args, &exchange) {
             Ok(args) => {
                 let work = (self.work)(args, exchange.input());
@@ -161,7 +160,7 @@ where
     I: Receive,
     O: Transmit,
 {
-    fn answer(&self, args: Bytes, exchange: Exchange) -> Answer {
+    fn answer(&self, args: Body, exchange: Exchange) -> Answer {
         match decode(&args, &exchange) {
             Ok(args) => {
                 let work = (self.work)(args, exchange.input(), exchange.output());
@@ -173,8 +172,8 @@ where
     }
 }
 
-fn decode<A: Receive>(args: &Bytes, exchange: &Exchange) -> Result<A, Fault> {
-    value::decode(args, exchange.limits()).map_err(|error| {
+fn decode<A: Receive>(args: &Body, exchange: &Exchange) -> Result<A, Fault> {
+    value::decode_body(args, exchange.limits()).map_err(|error| {
         let text = format!(
             "the arguments of {:?} are not what it takes: {error}",
             exchange.call.method.as_str()

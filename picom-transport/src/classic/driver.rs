@@ -230,7 +230,7 @@ impl Driver {
                     metadata: None,
                     deadline: None,
                     idempotent: false,
-                    args: call.args.unwrap_or_else(value::nil),
+                    args: call.args.unwrap_or_else(value::nil).into(),
                     input_ended: false,
                     send: SendHalf::classic(send),
                     recv: RecvHalf::classic(recv),

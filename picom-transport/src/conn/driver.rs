@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWrite;
+use tokio::runtime::Handle;
 use tokio::time::{self, Sleep};
 use tokio_util::io::poll_read_buf;
 
@@ -63,6 +64,8 @@ pub(super) struct Driver {
     /// The peer's hello has come: from here on a frame may be as long as the limit says.
     greeted: bool,
     frame_limit: u32,
+    /// How many threads run the tasks that are woken.
+    workers: usize,
     /// Complete frames wait in the read buffer for the next turn.
     left_over: bool,
     /// For so many turns nothing was written because of that.
@@ -113,6 +116,7 @@ impl Driver {
             sniffed: role == Role::Client,
             greeted: false,
             frame_limit: config.frame_limit,
+            workers: Handle::try_current().map_or(0, |runtime| runtime.metrics().num_workers()),
             left_over: false,
             held_back: 0,
             partial_since: None,
@@ -221,9 +225,9 @@ impl Driver {
             }
         }
         let (codec, read) = (&mut self.codec, &mut self.read);
-        let (greeted, frame_limit) = (&mut self.greeted, self.frame_limit);
+        let (greeted, frame_limit, workers) = (&mut self.greeted, self.frame_limit, self.workers);
         let (taken, progress) = self.shared.with_wakes(&mut self.wakes, |state| {
-            let limit = state.mux.frames_a_turn();
+            let limit = state.mux.frames_a_turn(workers);
             let mut frames = 0;
             while state.mux.ended().is_none() {
                 if frames == limit {
@@ -281,7 +285,7 @@ impl Driver {
                     metadata: opening.metadata,
                     deadline: opening.deadline,
                     idempotent: opening.idempotent,
-                    args: opening.args.into_bytes(),
+                    args: opening.args,
                     input_ended: opening.ends,
                     send: SendHalf::new(self.shared.clone(), key),
                     recv: RecvHalf::new(self.shared.clone(), key),
@@ -301,10 +305,11 @@ impl Driver {
     /// More has come and is handled in the next turn, which is at once: a few frames can wait for those it causes. Not for
     /// long, whatever keeps coming.
     fn holds_output_back(&mut self) -> bool {
+        let workers = self.workers;
         let holds = self.left_over
             && self.held_back < HELD_BACK
             && self.staged.remaining() == 0
-            && !self.shared.with(|state| state.mux.is_worth_a_write());
+            && !self.shared.with(|state| state.mux.is_worth_a_write(workers));
         self.held_back = if holds { self.held_back + 1 } else { 0 };
         holds
     }

@@ -4,7 +4,7 @@ use super::recv::RecvHalf;
 use super::send::SendHalf;
 use super::shared::PeerInfo;
 use bytes::Bytes;
-use picom_codec::Method;
+use picom_codec::{Body, Method};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::time::Duration;
@@ -20,7 +20,7 @@ pub struct Incoming {
     /// The caller says that the call may run more than once.
     pub idempotent: bool,
     /// The args: one message, not scanned yet.
-    pub args: Bytes,
+    pub args: Body,
     /// No input follows.
     pub input_ended: bool,
     /// Where the answer goes. Dropped unfinished, the call is reset.

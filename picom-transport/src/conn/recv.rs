@@ -5,8 +5,7 @@ use super::shared::Shared;
 use super::wakers::register;
 use crate::classic::ClassicRecv;
 use crate::proto::{Delivery, Key, Received, StreamError};
-use bytes::Bytes;
-use picom_codec::{Code, Items, ItemsError};
+use picom_codec::{Body, Code, Items, ItemsError};
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -75,12 +74,12 @@ impl RecvHalf {
     /// # Errors
     ///
     /// A fault that the peer stated behind its messages, or why the stream ended otherwise.
-    pub async fn recv(&mut self) -> Result<Option<Bytes>, StreamError> {
+    pub async fn recv(&mut self) -> Result<Option<Body>, StreamError> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
     /// As [`recv`](Self::recv).
-    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Body>, StreamError>> {
         loop {
             let mut items = match ready!(self.poll_delivery(cx))? {
                 Some(Delivery::One(message)) => return Poll::Ready(Ok(Some(message))),
@@ -90,7 +89,7 @@ impl RecvHalf {
             match items.next() {
                 Some(Ok(message)) => {
                     self.items = Some(items);
-                    return Poll::Ready(Ok(Some(message)));
+                    return Poll::Ready(Ok(Some(message.into())));
                 }
                 Some(Err(error)) => return Poll::Ready(Err(self.bad_items(error))),
                 None => {}
@@ -103,7 +102,11 @@ impl RecvHalf {
     pub fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Delivery>, StreamError>> {
         let (shared, key) = match &self.line {
             Line::Native { shared, key } => (shared, *key),
-            Line::Classic(half) => return half.poll_recv(cx).map_ok(|message| message.map(Delivery::One)),
+            Line::Classic(half) => {
+                return half
+                    .poll_recv(cx)
+                    .map_ok(|message| message.map(|message| Delivery::One(message.into())));
+            }
         };
         if let Some(error) = &self.bad_items {
             return Poll::Ready(Err(StreamError::BadItems(error.clone())));

@@ -33,7 +33,7 @@ impl Staged {
             self.buffer.reserve(FIRST);
         }
         let before = self.buffer.len();
-        let pieces = encode_head(frame, &mut self.buffer)?.unwrap_or_default();
+        let pieces = encode_head(frame, &mut self.buffer)?;
         let mut length = self.buffer.len() - before;
         for piece in pieces {
             length += piece.len();
@@ -167,7 +167,7 @@ mod tests {
             for (n, length) in lengths.into_iter().enumerate() {
                 let frame = data(n as u8, length);
                 total += staged.push(&frame).unwrap();
-                let body = encode_head(&frame, &mut expected).unwrap().unwrap_or_default();
+                let body = encode_head(&frame, &mut expected).unwrap();
                 expected.extend_from_slice(&body.concat());
             }
             prop_assert_eq!(total, expected.len());

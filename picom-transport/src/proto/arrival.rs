@@ -11,7 +11,7 @@ use super::receive::{Violation, broken};
 use super::stream::{Kind, Verdict, judge};
 use super::streams::Key;
 use bytes::Bytes;
-use picom_codec::{Code, Items, StreamId};
+use picom_codec::{Body, Code, Items, StreamId};
 
 impl Mux {
     /// The stream a frame is for; `None` if it is to be ignored.
@@ -41,7 +41,7 @@ impl Mux {
         }
     }
 
-    pub(super) fn take_message(&mut self, id: StreamId, body: Bytes, ends: bool) -> Result<(), Violation> {
+    pub(super) fn take_message(&mut self, id: StreamId, body: Body, ends: bool) -> Result<(), Violation> {
         let Some(key) = self.target(id, Kind::Message)? else {
             return Ok(());
         };
@@ -186,7 +186,7 @@ impl Mux {
             return;
         }
         stream.inbox.push_back(Entry {
-            delivery: Delivery::One(body),
+            delivery: Delivery::One(body.into()),
             charge,
             reserved,
         });

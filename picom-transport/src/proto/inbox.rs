@@ -1,14 +1,13 @@
 //! What has come on a stream and waits to be received, with what each of it holds of the window and of the budget.
 
 use super::line::Line;
-use bytes::Bytes;
-use picom_codec::Items;
+use picom_codec::{Body, Items};
 
 /// One or several messages, in order.
 #[derive(Debug)]
 pub enum Delivery {
     /// One message.
-    One(Bytes),
+    One(Body),
     /// The messages of one items frame, taken apart one by one by the receiver.
     Many(Box<Items>),
 }

@@ -95,7 +95,7 @@ mod tests {
         }
         openings.get_mut(keys[4]).unwrap().args = vec![9].into();
         for (at, expected) in [(2, 2), (0, 0), (4, 9), (1, 1), (3, 3)] {
-            assert_eq!(openings.take(keys[at]).unwrap().args, vec![expected].into());
+            assert_eq!(openings.take(keys[at]).unwrap().args, [expected][..]);
             assert!(openings.take(keys[at]).is_none());
         }
         let first = Key::new(0, 7);

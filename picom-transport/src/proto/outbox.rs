@@ -159,7 +159,7 @@ impl Outbox {
             });
         }
         match self.packed() {
-            Some(packed) => packed.push(&message.into_bytes()),
+            Some(packed) => packed.push(&message),
             None => self.line.push_back(Outgoing::Message {
                 body: message,
                 written: 0,
@@ -175,7 +175,7 @@ impl Outbox {
         match self.packed() {
             Some(packed) => packed.extend(pack),
             None if pack.count() == 1 => self.line.push_back(Outgoing::Message {
-                body: Bytes::copy_from_slice(pack.bytes()).into(),
+                body: Body::copy_from_slice(pack.bytes()),
                 written: 0,
                 in_parts: false,
             }),
@@ -196,7 +196,7 @@ impl Outbox {
             && body.len() <= MOST_PACKED
         {
             let mut packed = Box::<Packed>::default();
-            packed.push(&std::mem::take(body).into_bytes());
+            packed.push(body);
             *back = Outgoing::Packed(packed);
         }
         match back {

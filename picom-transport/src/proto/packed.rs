@@ -2,6 +2,7 @@
 
 use super::pack::Pack;
 use bytes::{Bytes, BytesMut};
+use picom_codec::Body;
 use std::collections::VecDeque;
 
 /// The most messages of one frame: what the header of a 16-bit array can say (PROTOCOL §3.7).
@@ -21,8 +22,8 @@ pub(super) struct Packed {
 impl Packed {
     /// Adds one message, which is small.
     #[inline]
-    pub(super) fn push(&mut self, message: &[u8]) {
-        self.buffer.extend_from_slice(message);
+    pub(super) fn push(&mut self, message: &Body) {
+        message.copy_to(&mut self.buffer);
         self.lengths.push_back(message.len() as u16);
     }
 
@@ -148,7 +149,7 @@ mod tests {
                 if one_by_one & (1 << n) == 0 {
                     packed.extend(&pack(&messages));
                 } else {
-                    messages.iter().for_each(|message| packed.push(message));
+                    messages.iter().for_each(|message| packed.push(&message.clone().into()));
                 }
                 sent.extend(messages);
             }

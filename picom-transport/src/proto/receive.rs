@@ -141,8 +141,8 @@ impl Mux {
             Frame::Hello(_) => Err(broken("a second hello")),
             Frame::Open(open) => self.take_open(open, false, now),
             Frame::Call(open) => self.take_open(open, true, now),
-            Frame::Data { stream, body } => self.take_message(stream, body.into_bytes(), false),
-            Frame::Last { stream, body } => self.take_message(stream, body.into_bytes(), true),
+            Frame::Data { stream, body } => self.take_message(stream, body, false),
+            Frame::Last { stream, body } => self.take_message(stream, body, true),
             Frame::Items { stream, count, body } => self.take_items(stream, count, body),
             Frame::Part {
                 stream,

@@ -262,7 +262,7 @@ pub(super) fn judge(stream: &Stream, kind: Kind) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
+    use picom_codec::Body;
 
     fn stream(ours: bool) -> Stream {
         let mut stream = Stream::new(ours, 65536, 65536);
@@ -316,7 +316,7 @@ mod tests {
     fn a_reset_keeps_what_was_complete() {
         let mut stream = stream(true);
         stream.inbox.push_back(super::super::inbox::Entry {
-            delivery: super::super::inbox::Delivery::One(Bytes::from_static(b"\x07")),
+            delivery: super::super::inbox::Delivery::One(Body::copy_from_slice(b"\x07")),
             charge: 256,
             reserved: 0,
         });
@@ -331,7 +331,7 @@ mod tests {
     fn a_reset_drops_what_was_not_complete_and_gives_back_its_room() {
         let mut stream = stream(true);
         stream.inbox.push_back(super::super::inbox::Entry {
-            delivery: super::super::inbox::Delivery::One(Bytes::from_static(b"\x07")),
+            delivery: super::super::inbox::Delivery::One(Body::copy_from_slice(b"\x07")),
             charge: 0,
             reserved: 5000,
         });

@@ -29,7 +29,7 @@ fn answer(pair: &mut Pair) -> Vec<u8> {
     let asked = opened.into_iter().map(|(served, asked)| {
         pair.server.mux.finish(served, Some(asked.args.clone())).unwrap();
         pair.server.release(served);
-        asked.args.pieces()[0][0]
+        asked.args.into_bytes()[0]
     });
     asked.collect()
 }

@@ -30,19 +30,28 @@ fn a_unary_call_is_one_frame_each_way() {
 }
 
 #[test]
-fn a_turn_takes_a_quarter_of_what_a_caller_waits_for() {
+fn a_turn_takes_half_of_what_a_caller_waits_for_or_a_quarter_if_many_threads_share_it() {
     let mut pair = Pair::new();
-    for (calls, a_turn) in [(0, 8), (1, 8), (16, 8), (40, 10), (64, 16), (256, 64), (512, 64)] {
+    let table = [
+        (0, 8, 8),
+        (1, 8, 8),
+        (16, 8, 8),
+        (40, 20, 10),
+        (64, 32, 16),
+        (256, 128, 64),
+        (512, 128, 64),
+    ];
+    for (calls, alone, shared) in table {
         while pair.client.mux.stats().opened_now < calls {
             pair.call(b"\x01");
         }
-        assert_eq!(pair.client.mux.frames_a_turn(), a_turn, "{calls} calls under way");
+        let turns = [1, 2, 8].map(|workers| pair.client.mux.frames_a_turn(workers));
+        assert_eq!(turns, [alone, shared, shared], "{calls} calls under way");
     }
-    assert_eq!(
-        pair.server.mux.frames_a_turn(),
-        64,
-        "who answers takes what the caller's turns send"
-    );
+    for workers in [1, 2] {
+        let answers = pair.server.mux.frames_a_turn(workers);
+        assert_eq!(answers, 64, "who answers takes what the caller's turns send");
+    }
 }
 
 #[test]
@@ -142,7 +151,7 @@ fn a_large_message_travels_in_parts_and_gives_its_room_back() {
     let call = pair.call(&large);
     pair.drive();
     let (served, asked) = pair.accept();
-    assert_eq!(asked.args, large.clone().into());
+    assert_eq!(asked.args, large[..]);
     assert!(asked.ends);
     pair.server
         .mux

@@ -41,7 +41,7 @@ fn a_call_dropped_before_it_was_written_leaves_no_trace() {
     pair.drive();
     assert_eq!(kinds(&pair.client), ["call"]);
     let (_, asked) = pair.accept();
-    assert_eq!(asked.args, b"\x02"[..].into());
+    assert_eq!(asked.args, b"\x02"[..]);
     assert!(matches!(
         pair.client.sent[0],
         Frame::Call(Open {

@@ -217,7 +217,7 @@ fn a_slot_is_free_only_when_the_handler_has_finished() {
     pair.server.release(served);
     let third = pair.call(b"\x03");
     pair.drive();
-    assert_eq!(pair.accept().1.args, b"\x03"[..].into());
+    assert_eq!(pair.accept().1.args, b"\x03"[..]);
     pair.client.release(third);
 }
 

@@ -155,7 +155,7 @@ impl World {
                 .iter_mut()
                 .find(|stream| {
                     stream.server.is_none()
-                        && stream.up.sent.first() == asked.args.pieces().first()
+                        && stream.up.sent.first().is_some_and(|sent| asked.args == **sent)
                         && stream.up.received == 0
                 })
                 .expect("the server was opened a stream that nobody opened");

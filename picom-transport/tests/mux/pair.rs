@@ -85,7 +85,7 @@ impl End {
                 Received::Delivery {
                     delivery: Delivery::One(message),
                     ..
-                } => messages.push(message),
+                } => messages.push(message.into_bytes()),
                 Received::Delivery {
                     delivery: Delivery::Many(items),
                     ..

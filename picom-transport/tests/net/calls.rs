@@ -117,7 +117,7 @@ async fn both_directions_flow_at_once() {
     });
     let mut next = 0u32;
     while let Some(message) = recv.recv().await.unwrap() {
-        assert_eq!(message[1..], next.to_be_bytes());
+        assert_eq!(message.into_bytes()[1..], next.to_be_bytes());
         next += 1;
     }
     assert_eq!(next, 20_000);

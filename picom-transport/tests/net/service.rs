@@ -52,7 +52,7 @@ impl StreamHandler for Handler {
                 } = incoming;
                 drop(recv);
                 tokio::spawn(async move {
-                    for _ in 0..u32::from(args[0]) * 1000 {
+                    for _ in 0..u32::from(args.clone().into_bytes()[0]) * 1000 {
                         if send.send(args.clone()).await.is_err() {
                             return;
                         }
@@ -184,5 +184,5 @@ pub(crate) async fn call(
         .expect("the connection takes a call");
     let reply = recv.recv().await?.expect("a reply");
     assert_eq!(recv.recv().await?, None);
-    Ok(reply)
+    Ok(reply.into_bytes())
 }

@@ -1,8 +1,7 @@
 //! What bodies hold that a handler keeps: not much more than themselves, whatever came beside them.
 
-use bytes::Bytes;
 use picom_alloc::kept;
-use picom_codec::{Blob, Method, value};
+use picom_codec::{Blob, Body, Method, value};
 use picom_transport::{
     Connection, ConnectionConfig, Connector, Identity, Incoming, Listener, ListenerConfig, Request,
     StreamHandler, TcpAcceptor, TcpConnector, Turn,
@@ -23,7 +22,7 @@ const BEYOND: isize = 10 * 256 * 1024;
 
 /// Keeps the args of calls of `keep`, lets go of what it has kept longest for `release`, and forgets the others.
 #[derive(Default)]
-struct Keeper(Mutex<VecDeque<Bytes>>);
+struct Keeper(Mutex<VecDeque<Body>>);
 
 impl StreamHandler for Keeper {
     fn handle(&self, incoming: Incoming, _: &mut Turn) {
@@ -47,7 +46,7 @@ async fn call(connection: &Connection, method: &str, length: usize) {
         ends: true,
     };
     let mut reply = connection.call(request, None).unwrap();
-    assert_eq!(reply.recv().await.unwrap(), Some(value::nil()));
+    assert_eq!(reply.recv().await.unwrap(), Some(value::nil().into()));
 }
 
 /// What is held when `talk` is over, beyond what the kept bodies themselves take.

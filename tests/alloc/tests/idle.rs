@@ -39,7 +39,7 @@ async fn connect(address: &str) -> Connection {
         ends: true,
     };
     let mut reply = connection.call(request, None).unwrap();
-    assert_eq!(reply.recv().await.unwrap(), Some(value::nil()));
+    assert_eq!(reply.recv().await.unwrap(), Some(value::nil().into()));
     assert_eq!(reply.recv().await.unwrap(), None);
     connection
 }

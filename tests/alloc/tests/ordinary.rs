@@ -45,23 +45,31 @@ fn call() -> Frame {
     })
 }
 
-/// Frames of an ordinary call, and how many allocations reading one costs: a body is one, all else is none.
+/// Frames of an ordinary call, and how many allocations reading one costs: a body of more than a few bytes is one, all else is
+/// none.
 fn frames() -> Vec<(Frame, usize)> {
     let stream = StreamId::FIRST;
     let body = Bytes::from_static(&[0x07]);
     vec![
-        (call(), 1),
+        (call(), 0),
         (
             Frame::Data {
                 stream,
                 body: body.clone().into(),
             },
-            1,
+            0,
+        ),
+        (
+            Frame::Data {
+                stream,
+                body: Bytes::from_static(&[7; 23]).into(),
+            },
+            0,
         ),
         (
             Frame::Last {
                 stream,
-                body: body.clone().into(),
+                body: Bytes::from_static(&[7; 24]).into(),
             },
             1,
         ),
@@ -103,32 +111,29 @@ fn heads_are_written_and_read_without_allocations() {
 #[test]
 fn small_bodies_share_what_they_are_copied_to() {
     let stream = StreamId::FIRST;
-    let body = Bytes::from_static(&[0x92, 0x01, 0x02]);
-    let mut codec = FrameCodec::new(64 * 1024);
-    let mut wire = BytesMut::new();
-    for _ in 0..1000 {
-        let body = body.clone();
-        codec
-            .encode(
-                &Frame::Data {
-                    stream,
-                    body: body.into(),
-                },
-                &mut wire,
-            )
-            .unwrap();
-    }
-    let (read, taken) = taken(|| {
-        let mut read = 0;
-        while let Some(frame) = codec.decode(&mut wire).unwrap() {
-            assert!(matches!(frame, Frame::Data { body, .. } if body.len() == 3));
-            read += 1;
+    for (len, cost) in [
+        // They stand in the body itself.
+        (3, 0),
+        // Two and four in the first two blocks, eight in each of 125 more; two allocations each.
+        (30, 254),
+    ] {
+        let mut codec = FrameCodec::new(64 * 1024);
+        let mut wire = BytesMut::new();
+        for _ in 0..1000 {
+            let body = vec![7; len].into();
+            codec.encode(&Frame::Data { stream, body }, &mut wire).unwrap();
         }
-        read
-    });
-    assert_eq!(read, 1000);
-    // 3,000 bytes: 63 and 126 in the first two blocks, 255 in each of 12 more; two allocations each.
-    assert_eq!(taken.count, 28, "{taken:?}");
+        let (read, taken) = taken(|| {
+            let mut read = 0;
+            while let Some(frame) = codec.decode(&mut wire).unwrap() {
+                assert!(matches!(frame, Frame::Data { body, .. } if body.len() == len));
+                read += 1;
+            }
+            read
+        });
+        assert_eq!(read, 1000);
+        assert_eq!(taken.count, cost, "{len} bytes: {taken:?}");
+    }
 }
 
 #[test]
@@ -146,6 +151,9 @@ fn encoding_costs_one_allocation_and_small_values_share_one() {
     });
     assert_eq!(kept, value::encode(&add).unwrap());
     assert!(taken_add.count <= 2, "{taken_add:?}");
+    let (body, taken_body) = taken(|| value::encode_body(&add).unwrap());
+    assert_eq!(body, kept[..]);
+    assert_eq!(taken_body, NONE, "a body of few bytes holds them");
     let (bytes, taken_long) = taken(|| value::encode(&long).unwrap());
     assert_eq!(
         taken_long,

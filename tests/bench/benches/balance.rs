@@ -26,7 +26,7 @@ fn pick(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pick an endpoint");
     let at = now();
     for count in [1, 10, 1000] {
-        let mut loads = vec![Load::default(); count];
+        let mut loads: Vec<Load> = (0..count).map(|_| Load::default()).collect();
         for (number, load) in loads.iter_mut().enumerate() {
             load.observe(Duration::from_micros(100 + number as u64), at);
         }

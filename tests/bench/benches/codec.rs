@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use picom_codec::{Frame, FrameCodec, Method, Open, StreamId, encode_head};
+use picom_codec::{Body, Frame, FrameCodec, Method, Open, StreamId, encode_head};
 use std::hint::black_box;
 use tokio_util::codec::{Decoder as _, Encoder as _};
 
@@ -18,7 +18,7 @@ fn frames() -> Vec<(&'static str, Frame)> {
         idempotent: false,
         args_follow: false,
         metadata: None,
-        args: Bytes::from_static(&[0x92, 0x02, 0x05]),
+        args: Body::copy_from_slice(&[0x92, 0x02, 0x05]),
     };
     let body = Bytes::from_static(&[0x07]);
     let large = {
@@ -28,8 +28,8 @@ fn frames() -> Vec<(&'static str, Frame)> {
     };
     vec![
         ("call", Frame::Call(call)),
-        ("last", Frame::Last { stream, body }),
-        ("last of 64 KiB", Frame::Last { stream, body: large }),
+        ("last", Frame::Last { stream, body: body.into() }),
+        ("last of 64 KiB", Frame::Last { stream, body: large.into() }),
         (
             "credit",
             Frame::Credit {

@@ -1,9 +1,8 @@
 //! Unary calls between two multiplexers without sockets, bytes and tasks: what the state machines take.
 
-use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use picom_bench::clock::now;
-use picom_codec::{Code, Method};
+use picom_codec::{Body, Code, Method};
 use picom_transport::ConnectionConfig;
 use picom_transport::proto::{Event, Identity, Key, Mux, Opening, Received, Role};
 use std::time::{Duration, Instant};
@@ -53,7 +52,7 @@ impl Pair {
                 metadata: None,
                 deadline: Some(self.at + Duration::from_secs(30)),
                 idempotent: false,
-                args: Bytes::from_static(&[0x92, 0x02, 0x05]),
+                args: Body::copy_from_slice(&[0x92, 0x02, 0x05]),
                 ends: true,
             };
             keys.push(self.client.open(opening).expect("a slot"));
@@ -116,7 +115,7 @@ fn dropped(criterion: &mut Criterion) {
                 metadata: None,
                 deadline: None,
                 idempotent: false,
-                args: Bytes::from_static(&[0x07]),
+                args: Body::copy_from_slice(&[0x07]),
                 ends: true,
             };
             let key = pair.client.open(opening).expect("a slot");

@@ -27,7 +27,7 @@ fn a_lone_message_with_its_end_is_one_frame() {
     outbox.push(Bytes::from_static(b"\x07").into());
     outbox.finish(Final::End);
     let frames = all(&mut outbox, &peer(65536, 65536));
-    assert!(matches!(&frames[..], [(Frame::Last { body, .. }, 256, true)] if *body == vec![7].into()));
+    assert!(matches!(&frames[..], [(Frame::Last { body, .. }, 256, true)] if *body == [7][..]));
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn packing_stops_at_the_credit_between_messages() {
     else {
         panic!("one fits into 256 bytes")
     };
-    assert_eq!(body.pieces()[0][0], 2);
+    assert_eq!(body.into_bytes()[0], 2);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn what_follows_a_message_in_parts_is_not_lost() {
     outbox.push(Bytes::from_static(b"\x07").into());
     outbox.finish(Final::End);
     let frames = all(&mut outbox, &peer(8192, 65536));
-    assert!(matches!(frames.last(), Some((Frame::Last { body, .. }, 256, true)) if *body == vec![7].into()));
+    assert!(matches!(frames.last(), Some((Frame::Last { body, .. }, 256, true)) if *body == [7][..]));
     assert_eq!(frames.len(), 4);
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use picom_codec::value::{self, Blob};
-use picom_codec::{Limits, Method};
+use picom_codec::{Body, Limits, Method};
 use picom_transport::{
     Connection, ConnectionConfig, Connector as _, Identity, Incoming, Listener, ListenerConfig, Request,
     StreamHandler, TcpAcceptor, TcpConnector, Turn,
@@ -70,10 +70,10 @@ impl StreamHandler for Answers {
         } = incoming;
         match method.as_str() {
             "add" => {
-                let Ok(Add { a, b }) = value::decode(&args, &Limits::default()) else {
+                let Ok(Add { a, b }) = value::decode_body(&args, &Limits::default()) else {
                     return;
                 };
-                if let Ok(sum) = value::encode(&a.wrapping_add(b)) {
+                if let Ok(sum) = value::encode_body(&a.wrapping_add(b)) {
                     let _ = send.finish_with(sum);
                 }
             }
@@ -83,7 +83,7 @@ impl StreamHandler for Answers {
             "items" => drop(tokio::spawn(async move {
                 let _whole = recv;
                 for id in 0.. {
-                    let Ok(row) = value::encode(&Row::numbered(id)) else {
+                    let Ok(row) = value::encode_body(&Row::numbered(id)) else {
                         return;
                     };
                     if send.send(row).await.is_err() {
@@ -93,7 +93,7 @@ impl StreamHandler for Answers {
             })),
             "chunks" => drop(tokio::spawn(async move {
                 let _whole = recv;
-                let Ok(chunk) = value::encode(&Blob(vec![7; CHUNK].into())) else {
+                let Ok(chunk) = value::encode_body(&Blob(vec![7; CHUNK].into())) else {
                     return;
                 };
                 while send.send(chunk.clone()).await.is_ok() {}
@@ -119,7 +119,7 @@ struct Names {
 }
 
 impl Client {
-    fn open(&self, method: &Method, args: Bytes) -> Result<picom_transport::RecvHalf> {
+    fn open(&self, method: &Method, args: impl Into<Body>) -> Result<picom_transport::RecvHalf> {
         let at = match self.connections.len() {
             0 | 1 => 0,
             many => self.turn.fetch_add(1, Ordering::Relaxed) % many,
@@ -136,7 +136,7 @@ impl Client {
         Ok(connection.open(request)?.1)
     }
 
-    async fn call(&self, method: &Method, args: Bytes) -> Result<Bytes> {
+    async fn call(&self, method: &Method, args: Body) -> Result<Body> {
         let mut reply = self.open(method, args)?;
         let message = reply.recv().await?.context("no reply")?;
         ensure!(reply.recv().await?.is_none(), "two replies");
@@ -185,22 +185,22 @@ impl Caller for Client {
     }
 
     async fn add(&mut self, a: i64, b: i64) -> Result<i64> {
-        let args = value::encode(&Add { a, b })?;
+        let args = value::encode_body(&Add { a, b })?;
         let reply = self.call(&self.methods.add, args).await?;
-        Ok(value::decode(&reply, &Limits::default())?)
+        Ok(value::decode_body(&reply, &Limits::default())?)
     }
 
     async fn echo(&mut self, body: &Bytes) -> Result<usize> {
-        let args = value::encode(&Blob(body.clone()))?;
+        let args = value::encode_body(&Blob(body.clone()))?;
         let reply = self.call(&self.methods.echo, args).await?;
-        Ok(value::decode::<Blob>(&reply, &Limits::default())?.len())
+        Ok(value::decode_body::<Blob>(&reply, &Limits::default())?.len())
     }
 
     async fn items(&mut self, meter: Arc<Meter>) -> Result<()> {
         let mut rows = self.open(&self.methods.items, value::nil())?;
         for next in 0.. {
             let row = rows.recv().await?.context("the stream has ended")?;
-            let row: Row = value::decode(&row, &Limits::default())?;
+            let row: Row = value::decode_body(&row, &Limits::default())?;
             ensure!(row.id == next, "a row is wrong");
             meter.add(1);
         }
@@ -211,7 +211,7 @@ impl Caller for Client {
         let mut chunks = self.open(&self.methods.chunks, value::nil())?;
         loop {
             let chunk = chunks.recv().await?.context("the stream has ended")?;
-            let chunk: Blob = value::decode(&chunk, &Limits::default())?;
+            let chunk: Blob = value::decode_body(&chunk, &Limits::default())?;
             ensure!(chunk.len() == CHUNK, "a chunk is wrong");
             meter.add(CHUNK as u64);
         }
