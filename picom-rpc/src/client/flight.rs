@@ -87,7 +87,7 @@ impl Flight {
             let endpoint = self.load.endpoint();
             match received.as_ref().map_or_else(sign, |_| Sign::Good) {
                 Sign::Good => {
-                    let now = now();
+                    let now = self.recv.last_heard().unwrap_or_else(now);
                     endpoint.observe(now.saturating_duration_since(self.opened), now);
                     self.service.answered(endpoint);
                 }

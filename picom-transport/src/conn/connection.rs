@@ -150,7 +150,7 @@ impl Connection {
         config.check()?;
         let now = time::Instant::now().into_std();
         let mux = Mux::new(role, config.clone(), identity, draining, now);
-        let shared = Arc::new(Shared::new(mux, address));
+        let shared = Arc::new(Shared::new(mux, address, now));
         tokio::spawn(Driver::new(io, shared.clone(), role, &config, handler));
         Ok(Connection {
             handle: Arc::new(Handle(shared)),

@@ -224,6 +224,7 @@ impl Driver {
                 }
             }
         }
+        self.shared.hear(now);
         let (codec, read) = (&mut self.codec, &mut self.read);
         let (greeted, frame_limit, workers) = (&mut self.greeted, self.frame_limit, self.workers);
         let (taken, progress) = self.shared.with_wakes(&mut self.wakes, |state| {

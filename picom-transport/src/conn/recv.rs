@@ -10,6 +10,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 /// Receives the messages of a stream, in order, and grants the peer credit for more as they are taken.
 ///
@@ -63,6 +64,15 @@ impl RecvHalf {
         match &self.line {
             Line::Native { shared, key } => poll_ended(shared, *key, cx),
             Line::Classic(half) => half.poll_ended(cx),
+        }
+    }
+
+    /// When something came last on the connection: right behind a message, about when that came. Known without a look at the
+    /// clock. `None`: it is not a native stream.
+    pub fn last_heard(&self) -> Option<Instant> {
+        match &self.line {
+            Line::Native { shared, .. } => Some(shared.heard()),
+            Line::Classic(_) => None,
         }
     }
 

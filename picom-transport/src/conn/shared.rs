@@ -7,10 +7,10 @@ use crate::connector::BoxIo;
 use crate::proto::{Event, Key, Mux};
 use bytes::BytesMut;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Who the other side is.
@@ -67,6 +67,9 @@ pub(crate) struct State {
 
 pub(crate) struct Shared {
     state: Mutex<State>,
+    began: Instant,
+    /// When something came last, in nanoseconds since it began.
+    heard: AtomicU64,
     /// Told when the connection stands, drains or has ended.
     changed: Notify,
     pub(crate) classic: HandOver,
@@ -77,7 +80,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(mux: Mux, address: String) -> Self {
+    pub(crate) fn new(mux: Mux, address: String, now: Instant) -> Self {
         let (driver, driver_idle) = (None, false);
         let state = State {
             mux,
@@ -90,12 +93,26 @@ impl Shared {
         };
         Self {
             state: Mutex::new(state),
+            began: now,
+            heard: AtomicU64::new(0),
             changed: Notify::new(),
             classic: HandOver::default(),
             peer: OnceLock::new(),
             vacancy: OnceLock::new(),
             address,
         }
+    }
+
+    /// Something has come.
+    pub(crate) fn hear(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.began);
+        let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        self.heard.store(nanos, Ordering::Relaxed);
+    }
+
+    /// When something came last.
+    pub(crate) fn heard(&self) -> Instant {
+        self.began + Duration::from_nanos(self.heard.load(Ordering::Relaxed))
     }
 
     /// Runs `action` on the state and wakes whom it concerns, behind the lock.

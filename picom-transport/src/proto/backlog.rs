@@ -25,8 +25,8 @@ pub(super) struct Backlog {
     moved: bool,
     /// Slots that became free of late.
     turnover: u64,
-    /// When what is long ago was last taken from it.
-    halved: Option<Instant>,
+    /// When what is long ago is next taken from it.
+    halve_at: Option<Instant>,
 }
 
 impl Backlog {
@@ -93,10 +93,9 @@ impl Backlog {
         if std::mem::take(&mut self.moved) {
             self.since = Some(now);
         }
-        let halved = *self.halved.get_or_insert(now);
-        if now.saturating_duration_since(halved) >= PATIENCE {
+        if now >= *self.halve_at.get_or_insert(now + PATIENCE) {
             self.turnover /= 2;
-            self.halved = Some(now);
+            self.halve_at = Some(now + PATIENCE);
         }
     }
 

@@ -48,10 +48,8 @@ impl Mux {
             return;
         };
         let timer = stream.timer.take();
-        if let Some(id) = stream.id
-            && stream.control.reset.is_none()
-        {
-            self.streams.unname(id);
+        if stream.control.reset.is_none() {
+            self.streams.unname(key);
         }
         if let Some(timer) = timer {
             self.timers.remove(timer);

@@ -12,6 +12,8 @@ pub(super) struct Keepalive {
     ping_open: Duration,
     ping_idle: Duration,
     pong_timeout: Duration,
+    /// There is nothing to do before this moment, whoever waits: what was last heard may only put it off.
+    quiet_until: Instant,
 }
 
 /// A ping has been handed out and nothing has come since.
@@ -44,12 +46,29 @@ impl Keepalive {
             ping_open: config.ping_open,
             ping_idle: config.ping_idle,
             pong_timeout: config.pong_timeout,
+            quiet_until: now,
         }
     }
 
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard = now;
         self.asked = None;
+    }
+
+    /// The token of the ping to be sent now, if there is one: [`check`](Self::check) for who asks at each frame.
+    #[inline]
+    pub(super) fn ping(&mut self, now: Instant, busy: bool) -> Option<u64> {
+        if now < self.quiet_until {
+            return None;
+        }
+        match self.check(now, busy) {
+            Verdict::Ping(token) => Some(token),
+            Verdict::Wait(_) if self.asked.is_none() => {
+                self.quiet_until = self.heard + self.ping_open.min(self.ping_idle);
+                None
+            }
+            _ => None,
+        }
     }
 
     /// `busy`: streams are open, so somebody waits for the peer.
@@ -100,6 +119,38 @@ impl Keepalive {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever is heard, asked and written, and whoever waits: asked at each frame or not, it is the same ping.
+        #[test]
+        fn a_ping_is_due_when_the_verdict_says_so(
+            steps in prop::collection::vec((0..40u64, 0..5u8, any::<bool>()), 1..60),
+        ) {
+            #[expect(clippy::disallowed_methods, reason = "an arbitrary origin")]
+            let mut now = Instant::now();
+            let config = ConnectionConfig::default();
+            let mut keepalive = Keepalive::new(&config, now);
+            for (seconds, step, busy) in steps {
+                now += Duration::from_secs(seconds);
+                match step {
+                    0 => keepalive.heard(now),
+                    1 => keepalive.written(200, now),
+                    _ => {}
+                }
+                let expected = match keepalive.check(now, busy) {
+                    Verdict::Ping(token) => Some(token),
+                    _ => None,
+                };
+                let ping = keepalive.ping(now, busy);
+                prop_assert_eq!(ping, expected);
+                if let Some(token) = ping {
+                    keepalive.asked(token);
+                    keepalive.staged(100);
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_silent_peer_is_asked_and_then_given_up() {

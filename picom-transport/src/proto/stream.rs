@@ -60,6 +60,8 @@ pub(super) enum Written {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) id: Option<StreamId>,
+    /// It is found by its id.
+    pub(super) named: bool,
     /// We are the opener.
     pub(super) ours: bool,
     /// The peer opened it, and no handler has taken it yet.
@@ -101,6 +103,7 @@ impl Stream {
     pub(super) fn new(ours: bool, peer_window: u32, own_window: u32) -> Self {
         Self {
             id: None,
+            named: false,
             ours,
             untaken: !ours,
             in_backlog: false,

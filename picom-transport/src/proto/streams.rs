@@ -55,7 +55,7 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    pub(super) fn insert(&mut self, stream: Stream) -> Key {
+    pub(super) fn insert(&mut self, mut stream: Stream) -> Key {
         self.serial += 1;
         let index = self.vacant.pop().unwrap_or_else(|| {
             if self.slots.capacity() == 0 {
@@ -68,6 +68,7 @@ impl Streams {
         let key = Key::new(index, self.serial);
         if let Some(id) = stream.id {
             self.by_id.insert(id, key);
+            stream.named = true;
         }
         if let Some(slot) = self.slots.get_mut(index as usize) {
             *slot = Some((self.serial, stream));
@@ -77,12 +78,20 @@ impl Streams {
 
     /// The stream has got its id.
     pub(super) fn name(&mut self, id: StreamId, key: Key) {
-        self.by_id.insert(id, key);
+        if let Some(stream) = self.get_mut(key) {
+            stream.named = true;
+            self.by_id.insert(id, key);
+        }
     }
 
-    /// Frames for this id are no longer for anybody.
-    pub(super) fn unname(&mut self, id: StreamId) {
-        self.by_id.remove(&id);
+    /// Frames for the id of this stream are no longer for anybody.
+    pub(super) fn unname(&mut self, key: Key) {
+        if let Some(stream) = self.get_mut(key)
+            && std::mem::take(&mut stream.named)
+            && let Some(id) = stream.id
+        {
+            self.by_id.remove(&id);
+        }
     }
 
     pub(super) fn find(&self, id: StreamId) -> Option<Key> {
@@ -107,13 +116,12 @@ impl Streams {
     pub(super) fn remove<R>(&mut self, key: Key, last: impl FnOnce(&mut Stream) -> R) -> Option<R> {
         let place = self.slots.get_mut(key.index as usize)?;
         let (_, stream) = place.as_mut().filter(|(serial, _)| *serial == key.serial)?;
-        let (id, result) = (stream.id, last(stream));
+        let id = stream.id.filter(|_| stream.named);
+        let result = last(stream);
         // Where it stands: it is too large to be moved for nothing.
         *place = None;
         self.vacant.push(key.index);
-        if let Some(id) = id
-            && self.by_id.get(&id) == Some(&key)
-        {
+        if let Some(id) = id {
             self.by_id.remove(&id);
         }
         Some(result)

@@ -231,19 +231,24 @@ impl<T: Copy> TimerWheel<T> {
 
     fn tick_up(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.origin);
-        let whole = u64::try_from(since.as_millis()).unwrap_or(MAX_TICK);
-        let up = whole + u64::from(!since.subsec_nanos().is_multiple_of(1_000_000));
+        let up = millis(since, since.subsec_nanos().div_ceil(1_000_000));
         // One that is too far away is held at the wheel's end; the stream's deadline is checked again when it fires.
         up.min(self.elapsed + MAX_TICK / 2)
     }
 
     fn tick_down(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.origin).as_millis()).unwrap_or(u64::MAX / 2)
+        let since = at.saturating_duration_since(self.origin);
+        millis(since, since.subsec_millis())
     }
 
     fn instant(&self, tick: u64) -> Instant {
         self.origin + Duration::from_millis(tick)
     }
+}
+
+/// The whole seconds and so many milliseconds. (In 64 bits: `Duration` counts milliseconds in 128.)
+fn millis(since: Duration, rest: u32) -> u64 {
+    since.as_secs().min(MAX_TICK) * 1000 + u64::from(rest)
 }
 
 #[cfg(test)]

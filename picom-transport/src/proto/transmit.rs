@@ -138,7 +138,7 @@ impl Mux {
                 last: self.last_opened,
             });
         }
-        if let Sign::Ping(token) = self.keepalive.check(now, self.is_busy()) {
+        if let Some(token) = self.keepalive.ping(now, self.is_busy()) {
             self.keepalive.asked(token);
             self.pinging = true;
             return Some(Frame::Ping { token });
