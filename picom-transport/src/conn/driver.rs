@@ -14,12 +14,13 @@ use bytes::{Buf, BytesMut};
 use picom_codec::dialect::leading_empty;
 use picom_codec::{FrameCodec, Sniff, sniff};
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWrite;
 use tokio::runtime::Handle;
+use tokio::task;
 use tokio::time::{self, Sleep};
 use tokio_util::io::poll_read_buf;
 
@@ -204,7 +205,7 @@ impl Driver {
     }
 
     /// Hands complete frames to the multiplexer and what was opened to the handler.
-    fn take_frames(&mut self, now: Instant, cx: &Context<'_>) -> Taken {
+    fn take_frames(&mut self, now: Instant, cx: &mut Context<'_>) -> Taken {
         if !self.sniffed {
             match sniff(&self.read) {
                 Sniff::NeedMore => return Taken::All,
@@ -231,7 +232,7 @@ impl Driver {
             let limit = state.mux.frames_a_turn(workers);
             let mut frames = 0;
             while state.mux.ended().is_none() {
-                if frames == limit {
+                if frames == limit && !read.is_empty() {
                     return (Taken::Enough, true);
                 }
                 match codec.take_frame(read) {
@@ -251,10 +252,15 @@ impl Driver {
             (Taken::Ended, frames > 0)
         });
         self.left_over = taken == Taken::Enough;
-        if self.left_over {
-            cx.waker().wake_by_ref();
-        }
         self.wakes.wake();
+        if self.left_over {
+            // Behind those just woken: what they ask for is written before what the next turn causes. A lone worker comes to
+            // the future of its runtime's `block_on` only when no task is left: so long the driver steps aside.
+            match self.workers {
+                1 => drop(pin!(task::yield_now()).poll(cx)),
+                _ => cx.waker().wake_by_ref(),
+            }
+        }
         self.partial_since = match self.partial_since {
             _ if self.read.is_empty() => None,
             Some(since) if !progress => Some(since),
