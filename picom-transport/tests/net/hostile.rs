@@ -83,7 +83,14 @@ async fn silence_is_closed_after_the_hello_time_out() {
 /// A client made of bytes: it has shaken hands and does what no client of ours would.
 async fn raw_client(running: &Running) -> TcpStream {
     let mut socket = TcpStream::connect(running.address).await.unwrap();
-    let hello = Hello {
+    socket.write_all(&bytes_of([hello()])).await.unwrap();
+    let mut answer = [0; 256];
+    assert!(socket.read(&mut answer).await.unwrap() > 10, "the server's hello");
+    socket
+}
+
+pub(crate) fn hello() -> Frame {
+    Frame::Hello(Hello {
         min_version: 1,
         max_version: 1,
         service: None,
@@ -94,14 +101,10 @@ async fn raw_client(running: &Running) -> TcpStream {
         first_window: 66_560,
         stream_limit: 512,
         idle_ms: 0,
-    };
-    socket.write_all(&bytes_of([Frame::Hello(hello)])).await.unwrap();
-    let mut answer = [0; 256];
-    assert!(socket.read(&mut answer).await.unwrap() > 10, "the server's hello");
-    socket
+    })
 }
 
-fn bytes_of(frames: impl IntoIterator<Item = Frame>) -> BytesMut {
+pub(crate) fn bytes_of(frames: impl IntoIterator<Item = Frame>) -> BytesMut {
     let mut wire = BytesMut::new();
     let mut codec = FrameCodec::new(66_560);
     for frame in frames {

@@ -8,3 +8,4 @@ mod hostile;
 mod pool;
 mod service;
 mod slow;
+mod turns;
