@@ -41,18 +41,19 @@ impl Load {
     pub(crate) fn observe(&self, latency: Duration, now: Instant) {
         let seen = latency.as_secs_f64().max(FLOOR);
         let mut latency = self.latency();
-        let value = match *latency {
-            None => seen,
+        *latency = Some(match *latency {
+            None => (seen, now),
             Some((old, at)) => {
                 let kept = remembered(at, now);
-                if seen >= old * kept {
+                let value = if seen >= old * kept {
                     seen
                 } else {
                     old * kept + seen * (1.0 - kept)
-                }
+                };
+                // What one connection heard last may be older than what another did: no past is forgotten twice.
+                (value, now.max(at))
             }
-        };
-        *latency = Some((value, now));
+        });
     }
 
     /// What one more call is expected to cost here. Smaller is better; comparable between endpoints of one service.
@@ -128,6 +129,15 @@ mod tests {
             load.cost(1, now + Duration::from_secs(60)) < 0.001,
             "a minute does"
         );
+    }
+
+    #[test]
+    fn an_answer_that_was_heard_earlier_makes_nothing_fade_faster() {
+        let now = base();
+        let load = measured(ms(100), now + Duration::from_secs(10));
+        let before = load.cost(1, now + Duration::from_secs(10));
+        load.observe(ms(1), now);
+        assert_eq!(load.cost(1, now + Duration::from_secs(10)), before);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWrite;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task;
 use tokio::time::{self, Sleep};
 use tokio_util::io::poll_read_buf;
@@ -44,7 +44,7 @@ const HELLO_LIMIT: u32 = 8 * 1024;
 const READS: usize = 8;
 /// Room for arrivals that is kept between turns, 2 KiB: there are many idle connections.
 const BATCH: usize = 16;
-/// Turns in which output may wait for more: a few microseconds each.
+/// Turns in which output may wait for more: a few microseconds each, or a round of those who are ready.
 const HELD_BACK: u8 = 8;
 /// After goaway, how long the peer may take to close its side. Closing with bytes unread would turn into a reset and destroy
 /// replies that are still on their way.
@@ -67,7 +67,9 @@ pub(super) struct Driver {
     frame_limit: u32,
     /// How many threads run the tasks that are woken.
     workers: usize,
-    /// Complete frames wait in the read buffer for the next turn.
+    /// One thread runs them, and the future of `block_on` beside them.
+    steps_aside: bool,
+    /// What waits in the read buffer was not looked at yet: the next turn comes by itself.
     left_over: bool,
     /// For so many turns nothing was written because of that.
     held_back: u8,
@@ -104,6 +106,8 @@ impl Driver {
         handler: Option<Arc<dyn StreamHandler>>,
     ) -> Self {
         let now = time::Instant::now();
+        let runtime = Handle::try_current();
+        let flavor = runtime.as_ref().map(Handle::runtime_flavor);
         let mut codec = FrameCodec::new(config.frame_limit.min(HELLO_LIMIT));
         codec.set_copying(true);
         Self {
@@ -117,7 +121,10 @@ impl Driver {
             sniffed: role == Role::Client,
             greeted: false,
             frame_limit: config.frame_limit,
-            workers: Handle::try_current().map_or(0, |runtime| runtime.metrics().num_workers()),
+            workers: runtime
+                .as_ref()
+                .map_or(0, |runtime| runtime.metrics().num_workers()),
+            steps_aside: matches!(flavor, Ok(RuntimeFlavor::CurrentThread)),
             left_over: false,
             held_back: 0,
             partial_since: None,
@@ -251,14 +258,16 @@ impl Driver {
             }
             (Taken::Ended, frames > 0)
         });
+        let first = !self.left_over;
         self.left_over = taken == Taken::Enough;
         self.wakes.wake();
         if self.left_over {
-            // Behind those just woken: what they ask for is written before what the next turn causes. A lone worker comes to
-            // the future of its runtime's `block_on` only when no task is left: so long the driver steps aside.
-            match self.workers {
-                1 => drop(pin!(task::yield_now()).poll(cx)),
-                _ => cx.waker().wake_by_ref(),
+            // Behind those just woken: what they ask for is written before what the next turn causes. One of them may be the
+            // future of `block_on`, which a current-thread runtime comes to when no task is left, or now and then: once the
+            // driver steps aside for so long, and then takes its turns, so that others who are never done get no more than that.
+            match first && self.steps_aside {
+                true => drop(pin!(task::yield_now()).poll(cx)),
+                false => cx.waker().wake_by_ref(),
             }
         }
         self.partial_since = match self.partial_since {
@@ -309,14 +318,17 @@ impl Driver {
         self.written < QUIET
     }
 
-    /// More has come and is handled in the next turn, which is at once: a few frames can wait for those it causes. Not for
+    /// More has come and is handled in the next turn, which is soon: a few frames can wait for those it causes. Not for
     /// long, whatever keeps coming.
     fn holds_output_back(&mut self) -> bool {
         let workers = self.workers;
         let holds = self.left_over
             && self.held_back < HELD_BACK
             && self.staged.remaining() == 0
-            && !self.shared.with(|state| state.mux.is_worth_a_write(workers));
+            && !self
+                .shared
+                .with_wakes(&mut self.wakes, |state| state.mux.is_worth_a_write(workers));
+        self.wakes.wake();
         self.held_back = if holds { self.held_back + 1 } else { 0 };
         holds
     }

@@ -67,8 +67,8 @@ impl RecvHalf {
         }
     }
 
-    /// When something came last on the connection: right behind a message, about when that came. Known without a look at the
-    /// clock. `None`: it is not a native stream.
+    /// When the connection last looked at what had come: for who has waited for a message, about when that came. Known without
+    /// a look at the clock. `None`: it is not a native stream.
     pub fn last_heard(&self) -> Option<Instant> {
         match &self.line {
             Line::Native { shared, .. } => Some(shared.heard()),

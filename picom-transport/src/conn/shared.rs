@@ -68,7 +68,7 @@ pub(crate) struct State {
 pub(crate) struct Shared {
     state: Mutex<State>,
     began: Instant,
-    /// When something came last, in nanoseconds since it began.
+    /// When what had come was last looked at, in nanoseconds since it began.
     heard: AtomicU64,
     /// Told when the connection stands, drains or has ended.
     changed: Notify,
@@ -103,14 +103,14 @@ impl Shared {
         }
     }
 
-    /// Something has come.
+    /// What has come is being looked at.
     pub(crate) fn hear(&self, now: Instant) {
         let since = now.saturating_duration_since(self.began);
         let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
         self.heard.store(nanos, Ordering::Relaxed);
     }
 
-    /// When something came last.
+    /// When what had come was last looked at.
     pub(crate) fn heard(&self) -> Instant {
         self.began + Duration::from_nanos(self.heard.load(Ordering::Relaxed))
     }
