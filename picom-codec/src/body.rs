@@ -92,7 +92,7 @@ struct Several {
 }
 
 impl Body {
-    /// A copy of these bytes.
+    /// A copy of these bytes: of up to 23 in the body itself, of more in an allocation.
     #[inline]
     pub fn copy_from_slice(bytes: &[u8]) -> Body {
         Body::short(bytes).unwrap_or_else(|| Bytes::copy_from_slice(bytes).into())

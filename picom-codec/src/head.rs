@@ -103,8 +103,8 @@ pub const fn items_room(frame_limit: u32) -> usize {
     (frame_limit as usize).saturating_sub(MAX_ITEMS_HEAD)
 }
 
-/// Writes the length prefix and the head of `frame`, and its body too if that is [short](crate::Body::copy_from_slice). Returns the
-/// pieces of the body that must follow.
+/// Writes the length prefix and the head of `frame`, and its body too if [that holds its bytes itself](crate::Body::copy_from_slice).
+/// Returns the pieces of the body that must follow: large ones are better handed to the socket than copied behind the head.
 ///
 /// Texts of faults and goaways are cut to [`MAX_TEXT`]. A frame that breaks a bound is refused before anything is written.
 pub fn encode_head<'f>(frame: &'f Frame, dst: &mut BytesMut) -> Result<&'f [Bytes], Unsendable> {

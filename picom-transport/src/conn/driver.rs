@@ -265,9 +265,10 @@ impl Driver {
             // Behind those just woken: what they ask for is written before what the next turn causes. One of them may be the
             // future of `block_on`, which a current-thread runtime comes to when no task is left, or now and then: once the
             // driver steps aside for so long, and then takes its turns, so that others who are never done get no more than that.
-            match first && self.steps_aside {
-                true => drop(pin!(task::yield_now()).poll(cx)),
-                false => cx.waker().wake_by_ref(),
+            if first && self.steps_aside {
+                let _ = pin!(task::yield_now()).poll(cx);
+            } else {
+                cx.waker().wake_by_ref();
             }
         }
         self.partial_since = match self.partial_since {

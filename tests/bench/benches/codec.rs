@@ -28,8 +28,20 @@ fn frames() -> Vec<(&'static str, Frame)> {
     };
     vec![
         ("call", Frame::Call(call)),
-        ("last", Frame::Last { stream, body: body.into() }),
-        ("last of 64 KiB", Frame::Last { stream, body: large.into() }),
+        (
+            "last",
+            Frame::Last {
+                stream,
+                body: body.into(),
+            },
+        ),
+        (
+            "last of 64 KiB",
+            Frame::Last {
+                stream,
+                body: large.into(),
+            },
+        ),
         (
             "credit",
             Frame::Credit {

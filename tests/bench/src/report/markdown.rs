@@ -150,7 +150,7 @@ fn figures(out: &mut String, group: Group, cells: &[&Cell], results: &Results) {
         .into_iter()
         .filter(|peer| peers.contains(peer))
         .collect();
-    let compares = peers.contains(&Peer::Picom);
+    let compares = peers.contains(&Peer::Picom) && !of.is_empty();
     let ratios = of
         .iter()
         .filter(|_| compares)
