@@ -97,6 +97,23 @@ const STEPS: &[Step] = &[
         words: &["doc", "--workspace", "--no-deps"],
         environment: &[("RUSTDOCFLAGS", "-Dwarnings")],
     },
+    // A workspace of its own, which nothing above looks at: what is measured seldom is to compile nevertheless.
+    Step {
+        name: "bench",
+        words: &[
+            "clippy",
+            "--manifest-path",
+            "tests/bench/Cargo.toml",
+            "--locked",
+            "--all-targets",
+            "--target-dir",
+            "target/bench-build",
+            "--",
+            "-D",
+            "warnings",
+        ],
+        environment: &[],
+    },
     Step {
         name: "integration",
         words: &["xtask", "integration"],
@@ -242,7 +259,7 @@ mod tests {
         assert_eq!(
             error,
             "there is no step \"tests\"; the steps are fmt, tidy, clippy, discovery, discovery-dev-agent, discovery-dns, \
-             discovery-mock, discovery-tls, test, doc, integration"
+             discovery-mock, discovery-tls, test, doc, bench, integration"
         );
     }
 }
