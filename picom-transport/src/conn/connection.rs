@@ -1,6 +1,7 @@
 //! A connection in users' hands: opening streams, asking how it is, ending it.
 
 use super::driver::Driver;
+use super::held_slot::HeldSlot;
 use super::incoming::StreamHandler;
 use super::recv::RecvHalf;
 use super::send::SendHalf;
@@ -66,9 +67,19 @@ pub enum HandshakeError {
 
 /// One connection: a cheap handle. When the last handle is dropped the connection drains: open streams go on, and when
 /// they have ended it closes.
-#[derive(Clone)]
 pub struct Connection {
     handle: Arc<Handle>,
+    /// The slot that whoever was given this handle has waited for: the first stream that it opens has it.
+    held: Option<HeldSlot>,
+}
+
+impl Clone for Connection {
+    fn clone(&self) -> Self {
+        Connection {
+            handle: self.handle.clone(),
+            held: None,
+        }
+    }
 }
 
 struct Handle(Arc<Shared>);
@@ -150,10 +161,11 @@ impl Connection {
         config.check()?;
         let now = time::Instant::now().into_std();
         let mux = Mux::new(role, config.clone(), identity, draining, now);
-        let shared = Arc::new(Shared::new(mux, address, now));
+        let shared = Shared::new(mux, address, now);
         tokio::spawn(Driver::new(io, shared.clone(), role, &config, handler));
         Ok(Connection {
             handle: Arc::new(Handle(shared)),
+            held: None,
         })
     }
 
@@ -188,7 +200,9 @@ impl Connection {
     ///
     /// When there is no slot, the connection drains or is closed, or the args are too large. The call has not run.
     pub fn open(&self, request: Request) -> Result<(SendHalf, RecvHalf), OpenError> {
-        let key = self.shared().with(|state| state.mux.open(request.into()))?;
+        let key = self
+            .shared()
+            .with(|state| self.open_in(&mut state.mux, request.into(), Mux::open))?;
         let shared = self.shared();
         Ok((
             SendHalf::new(shared.clone(), key),
@@ -229,7 +243,7 @@ impl Connection {
         };
         let shared = self.shared();
         let (key, _replaced) = shared.with(|state| {
-            let key = open(&mut state.mux, opening)?;
+            let key = self.open_in(&mut state.mux, opening, open)?;
             let replaced = cx.and_then(|cx| register(&mut state.wakers(key).recv, cx));
             Ok::<_, OpenError>((key, replaced))
         })?;
@@ -237,8 +251,41 @@ impl Connection {
     }
 
     /// Tells `vacancy` of slots that become free.
-    pub(crate) fn tell_of_slots(&self, vacancy: Arc<Vacancy>) {
+    /// Opens a stream by `open`, or with the slot that is held for it.
+    fn open_in(
+        &self,
+        mux: &mut Mux,
+        opening: Opening,
+        open: impl FnOnce(&mut Mux, Opening) -> Result<Key, OpenError>,
+    ) -> Result<Key, OpenError> {
+        if self.held.as_ref().is_some_and(HeldSlot::take) {
+            mux.open_held(opening)
+        } else {
+            open(mux, opening)
+        }
+    }
+
+    /// The same connection, with a slot of its that is held for who is given this handle.
+    pub(crate) fn with_slot(&self, held: HeldSlot) -> Connection {
+        Connection {
+            handle: self.handle.clone(),
+            held: Some(held),
+        }
+    }
+
+    /// Whether it is a slot of this connection.
+    pub(crate) fn is_holder_of(&self, slot: &HeldSlot) -> bool {
+        slot.is_of(self.shared())
+    }
+
+    /// Slots that become free are for those who wait there.
+    pub(crate) fn tell_of_slots(&self, vacancy: Arc<Vacancy<HeldSlot>>) {
         let _ = self.shared().vacancy.set(vacancy);
+    }
+
+    /// Up to so many slots that are free already, too.
+    pub(crate) fn offer_slots(&self, most: usize) {
+        self.shared().with(|state| state.mux.offer_slots(most));
     }
 
     /// It stands, and takes new streams as far as slots go.
@@ -270,7 +317,8 @@ impl Connection {
 
     /// How many streams could be opened now.
     pub fn free_slots(&self) -> u32 {
-        self.shared().with(|state| state.mux.free_slots())
+        let held = self.held.as_ref().is_some_and(|slot| !slot.is_used());
+        self.shared().with(|state| state.mux.free_slots()) + u32::from(held)
     }
 
     /// Who the other side is.

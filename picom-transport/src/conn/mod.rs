@@ -3,6 +3,7 @@
 mod blocks;
 mod connection;
 mod driver;
+mod held_slot;
 mod incoming;
 mod recv;
 mod send;
@@ -12,6 +13,7 @@ mod vacancy;
 mod wakers;
 
 pub use connection::{Connection, ConnectionStats, HandshakeError, Request};
+pub(crate) use held_slot::HeldSlot;
 pub use incoming::{Incoming, StreamHandler, Turn};
 pub use recv::RecvHalf;
 pub use send::{Ending, SendHalf};

@@ -1,6 +1,7 @@
 //! What the driver, the halves and the handles of one connection share: the multiplexer behind a lock that is held for
 //! moments, never across a wait, and the wakers of those who wait.
 
+use super::held_slot::HeldSlot;
 use super::vacancy::Vacancy;
 use super::wakers::{StreamWakers, WakeList};
 use crate::connector::BoxIo;
@@ -8,7 +9,7 @@ use crate::proto::{Event, Key, Mux};
 use bytes::BytesMut;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -75,12 +76,13 @@ pub(crate) struct Shared {
     pub(crate) classic: HandOver,
     peer: OnceLock<Arc<PeerInfo>>,
     /// Who waits for a slot, on connections of a pool.
-    pub(crate) vacancy: OnceLock<Arc<Vacancy>>,
+    pub(crate) vacancy: OnceLock<Arc<Vacancy<HeldSlot>>>,
     address: String,
+    itself: Weak<Shared>,
 }
 
 impl Shared {
-    pub(crate) fn new(mux: Mux, address: String, now: Instant) -> Self {
+    pub(crate) fn new(mux: Mux, address: String, now: Instant) -> Arc<Self> {
         let (driver, driver_idle) = (None, false);
         let state = State {
             mux,
@@ -91,7 +93,8 @@ impl Shared {
             armed: None,
             end_told: false,
         };
-        Self {
+        Arc::new_cyclic(|itself| Self {
+            itself: itself.clone(),
             state: Mutex::new(state),
             began: now,
             heard: AtomicU64::new(0),
@@ -100,7 +103,7 @@ impl Shared {
             peer: OnceLock::new(),
             vacancy: OnceLock::new(),
             address,
-        }
+        })
     }
 
     /// What has come is being looked at.
@@ -170,13 +173,11 @@ impl Shared {
                 Event::Writable(key) => wakes.push(state.waker(key, |wakers| &mut wakers.send)),
                 Event::Ended(key) => wakes.push(state.waker(key, |wakers| &mut wakers.ended)),
                 Event::Opened(key) => state.opened.push(key),
-                Event::SlotFree => {
-                    // Those that wait for a slot of any connection are few, and cannot be sent back.
-                    match self.vacancy.get().and_then(|vacancy| vacancy.freed()) {
-                        Some(first) => wakes.push(Some(first)),
-                        None => state.mux.admit(),
-                    }
-                }
+                // Those that wait for a slot of any connection came first, or cannot be sent back.
+                Event::SlotFree => match self.offer_slot(&mut state.mux) {
+                    Some(first) => wakes.push(Some(first)),
+                    None => state.mux.admit(),
+                },
                 Event::Ready | Event::PeerDraining => staged = true,
             }
         }
@@ -184,6 +185,17 @@ impl Shared {
             state.end_told = state.mux.ended().is_some();
             self.publish(&state.mux);
         }
+    }
+
+    /// Gives a slot that is free to the first who waits for one of any connection; gives back whom to wake.
+    fn offer_slot(&self, mux: &mut Mux) -> Option<Waker> {
+        let vacancy = self.vacancy.get().filter(|vacancy| vacancy.is_contended())?;
+        if mux.free_slots() == 0 {
+            return None;
+        }
+        let first = vacancy.give(|| HeldSlot::new(self.itself.clone()))?;
+        mux.hold_slot();
+        Some(first)
     }
 
     fn publish(&self, mux: &Mux) {

@@ -133,6 +133,11 @@ impl Dial {
         Dial(self.0.clone())
     }
 
+    /// It has come to a connection.
+    pub(super) fn has_succeeded(&self) -> bool {
+        matches!(*self.0.borrow(), Some(Ok(())))
+    }
+
     /// Waits for the outcome. `None`: the dial was given up with its runtime.
     pub(super) async fn outcome(&mut self) -> News {
         match self.0.wait_for(Option::is_some).await {

@@ -6,7 +6,7 @@ mod classic;
 mod dial;
 mod slots;
 
-use crate::conn::{Connection, Place, Vacancy};
+use crate::conn::{Connection, HeldSlot, Place, Vacancy};
 use crate::connector::Connector;
 use crate::proto::{ConfigError, ConnectionConfig, Identity};
 use backoff::Backoff;
@@ -156,7 +156,7 @@ struct Slot {
     dial: Option<Dial>,
     backoff: Backoff,
     last: Option<DialError>,
-    vacancy: Arc<Vacancy>,
+    vacancy: Arc<Vacancy<HeldSlot>>,
 }
 
 impl Slot {
@@ -279,8 +279,10 @@ impl Pool {
     }
 
     /// A connection with a free slot: one that stands, or the one that is being dialed, by whomever. When all connections
-    /// that there may be are full, waits until a slot is free, as long as the caller likes. Cancel safe: the dial goes on for
-    /// the others, and a place in line passes on.
+    /// that there may be are full, waits until a slot is free, as long as the caller likes; calls get their turn in the order in
+    /// which they came. The slot that was waited for is held for the first stream that is opened on this very handle, not on a
+    /// clone, and goes to the next when that is dropped unused. Cancel safe: the dial goes on for the others, and a place in line
+    /// passes on.
     ///
     /// # Errors
     ///
@@ -291,19 +293,20 @@ impl Pool {
     /// Outside a tokio runtime.
     pub async fn connection(&self, target: &Target) -> Result<Connection, DialError> {
         let mut dialed = false;
-        // Its turn has come: what is promised is meant for this call.
-        let mut called: Option<Place> = None;
+        // Its turn has come, and it looks what there is.
+        let mut looking: Option<Place<HeldSlot>> = None;
         loop {
             let now = time::Instant::now().into_std();
-            let waiting = {
+            let (vacancy, mut dial) = {
                 let mut table = self.table();
                 if table.closed {
                     return Err(DialError::Closed);
                 }
-                match self.decide(&mut table, target, called.is_some(), now) {
+                let decision = self.decide(&mut table, target, looking.is_some(), now);
+                match decision {
                     Decision::Use => match self.find(&mut table, target) {
                         Some(connection) => {
-                            if let Some(place) = called {
+                            if let Some(place) = looking {
                                 place.answer();
                             }
                             return Ok(connection);
@@ -316,11 +319,17 @@ impl Pool {
                             authority: target.authority.clone(),
                         });
                     }
-                    Decision::Dial => Ok(self.dial(&mut table, target)),
-                    Decision::Wait => match table.slots.get(target).and_then(|slot| slot.dial.as_ref()) {
-                        Some(dial) => Ok(dial.subscribe()),
-                        None => continue,
-                    },
+                    Decision::Dial | Decision::Wait | Decision::Full => {
+                        if decision == Decision::Dial {
+                            self.dial(&mut table, target);
+                        }
+                        let Some(slot) = table.slots.get(target) else {
+                            continue;
+                        };
+                        // If one is dialed beside others, theirs may have a slot before, and its failure is none of the call.
+                        let first = slot.dial.as_ref().filter(|_| !slot.is_connected());
+                        (slot.vacancy.clone(), first.map(Dial::subscribe))
+                    }
                     Decision::Refuse { until } => {
                         let last = table.slots.get(target).and_then(|slot| slot.last.clone());
                         let wait = until.saturating_duration_since(now);
@@ -331,36 +340,35 @@ impl Pool {
                             last: last.map(Box::new),
                         });
                     }
-                    Decision::Full => {
-                        let slot = table.slots.get(target);
-                        Err(slot.map(|slot| slot.vacancy.clone()).unwrap_or_default())
-                    }
                 }
             };
-            let vacancy = match waiting {
-                Ok(mut dial) => {
-                    if let Some(Err(error)) = dial.outcome().await {
-                        return Err(error);
-                    }
-                    dialed = true;
-                    continue;
+            let mut place = match looking.take() {
+                Some(mut place) if place.is_in(&vacancy) => {
+                    place.stand_again();
+                    place
                 }
-                Err(vacancy) => vacancy,
+                _ => vacancy.stand(),
             };
-            // What it was called for is gone: nothing is passed on.
-            if let Some(place) = called.take() {
-                place.answer();
+            if self.has_changed(target, &vacancy, dial.is_some(), now) {
+                vacancy.call_first();
             }
-            let mut place = vacancy.stand();
-            let missed = {
-                let mut table = self.table();
-                self.decide(&mut table, target, false, now) != Decision::Full
+            let slot = match &mut dial {
+                None => place.called().await,
+                Some(dial) => tokio::select! {
+                    biased;
+                    slot = place.called() => slot,
+                    Some(Err(error)) = dial.outcome() => return Err(error),
+                },
             };
-            if missed && let Some(first) = vacancy.freed() {
-                first.wake();
+            dialed |= dial.is_some_and(|dial| dial.has_succeeded());
+            if let Some(slot) = slot {
+                if let Some(connection) = self.holder(target, &slot) {
+                    return Ok(connection.with_slot(slot));
+                }
+                // That connection takes no calls any more.
+                place.look_instead();
             }
-            place.called().await;
-            called = Some(place);
+            looking = Some(place);
         }
     }
 
@@ -376,8 +384,10 @@ impl Pool {
             });
             if busy { None } else { table.slots.remove(target) }
         };
-        // Dropped behind the lock: the handles of its connections lock in turn.
-        drop(slot);
+        // Behind the lock: the handles of its connections lock in turn.
+        if let Some(slot) = slot {
+            slot.vacancy.changed();
+        }
     }
 
     /// Drains all connections and waits until they have ended, at most `grace` and a moment. Later calls fail with `Closed`.
@@ -387,6 +397,9 @@ impl Pool {
             table.closed = true;
             std::mem::take(&mut table.slots)
         };
+        for slot in slots.values() {
+            slot.vacancy.changed();
+        }
         let connections: Vec<Connection> = slots.into_values().flat_map(|slot| slot.connections).collect();
         let classic = self.inner.classic.close(grace);
         for connection in &connections {
@@ -431,16 +444,47 @@ impl Pool {
         view.decide(self.inner.config.connections_per_target, now)
     }
 
+    /// Who stands in line now should look once more: what there is has changed while it went there.
+    fn has_changed(
+        &self,
+        target: &Target,
+        vacancy: &Arc<Vacancy<HeldSlot>>,
+        dials: bool,
+        now: Instant,
+    ) -> bool {
+        let mut table = self.table();
+        let decision = self.decide(&mut table, target, false, now);
+        let slot = table.slots.get(target);
+        let Some(slot) = slot.filter(|slot| Arc::ptr_eq(&slot.vacancy, vacancy)) else {
+            return true;
+        };
+        match decision {
+            Decision::Use | Decision::Dial | Decision::Refuse { .. } => true,
+            Decision::Wait | Decision::Full => !dials && !slot.is_connected(),
+        }
+    }
+
+    /// The connection of which this is a slot, if it still takes calls.
+    fn holder(&self, target: &Target, held: &HeldSlot) -> Option<Connection> {
+        let mut table = self.table();
+        let slot = table.slots.get_mut(target)?;
+        slot.look();
+        slot.connections
+            .iter()
+            .find(|connection| connection.is_holder_of(held))
+            .cloned()
+    }
+
     fn find(&self, table: &mut Table, target: &Target) -> Option<Connection> {
         table.slots.get(target)?.roomiest().cloned()
     }
 
     /// Starts the one dial that everybody waits for. It has a task of its own, so that it does not end with the caller who
     /// happened to begin it.
-    fn dial(&self, table: &mut Table, target: &Target) -> Dial {
+    fn dial(&self, table: &mut Table, target: &Target) {
         table.dials += 1;
         let (dial, report) = Dial::begin();
-        table.slots.entry(target.clone()).or_default().dial = Some(dial.subscribe());
+        table.slots.entry(target.clone()).or_default().dial = Some(dial);
         let context = DialContext {
             connector: self.inner.connector.clone(),
             connect_timeout: self.inner.config.connect_timeout,
@@ -454,13 +498,12 @@ impl Pool {
             }
             report.send(outcome.map(drop));
         });
-        dial
     }
 
     fn dialed(&self, target: &Target, outcome: &Result<Connection, DialError>) {
         let now = time::Instant::now().into_std();
-        let mut table = self.table();
-        let table = &mut *table;
+        let mut guard = self.table();
+        let table = &mut *guard;
         if table.closed {
             if let Ok(connection) = outcome {
                 connection.drain(Duration::ZERO);
@@ -476,10 +519,15 @@ impl Pool {
             Ok(connection) => {
                 slot.backoff.succeeded();
                 slot.last = None;
-                connection.tell_of_slots(slot.vacancy.clone());
+                let vacancy = slot.vacancy.clone();
+                connection.tell_of_slots(vacancy.clone());
                 slot.connections.push(connection.clone());
-                slot.vacancy.changed();
                 tracing::debug!(authority = %target.authority, "connected");
+                // Wakers are woken behind the lock.
+                drop(guard);
+                connection.offer_slots(vacancy.waiting());
+                // Whether one connection more is needed, the first who got nothing sees.
+                vacancy.call_first();
             }
             Err(error) => {
                 table.failed_dials += 1;

@@ -22,9 +22,9 @@ pub(super) enum Decision {
     Dial,
     /// One is being dialed.
     Wait,
-    /// The last dial failed too recently.
+    /// None stands, and the last dial failed too recently.
     Refuse { until: Instant },
-    /// All connections that there may be are full.
+    /// All connections that there may be are full, or one more cannot be had at present.
     Full,
 }
 
@@ -56,6 +56,8 @@ impl SlotView {
             return Decision::Full;
         }
         match self.backoff_until {
+            // One more cannot be had, which is no reason to give up what is there.
+            Some(until) if until > now && self.connections > 0 => Decision::Full,
             Some(until) if until > now => Decision::Refuse { until },
             _ => Decision::Dial,
         }
@@ -147,6 +149,14 @@ mod tests {
                     ..nothing
                 },
                 Decision::Refuse { until: later },
+            ),
+            (
+                SlotView {
+                    connections: 1,
+                    backoff_until: Some(later),
+                    ..nothing
+                },
+                Decision::Full,
             ),
             (
                 SlotView {

@@ -1,6 +1,7 @@
 //! What the users of streams ask of the multiplexer: open, send, finish, receive, end.
 
 use super::error::{ConnectionError, FaultReply, OpenError, SendError, StreamError};
+use super::event::Event;
 use super::mux::{Mux, Phase, Received};
 use super::openings::Opening;
 use super::outbox::{Final, fit_fault};
@@ -17,7 +18,7 @@ impl Mux {
     /// Opens a stream. Its id is given when its open is handed to the driver, so a call dropped before leaves no trace.
     pub fn open(&mut self, opening: Opening) -> Result<Key, OpenError> {
         let limit = self.check_opening(&opening)?;
-        if self.opened >= limit {
+        if !self.has_room() {
             return Err(OpenError::Full { limit });
         }
         let key = self.insert_stream(&opening);
@@ -29,10 +30,10 @@ impl Mux {
     /// The same, but without a free slot the call waits for one, in the order in which calls came. It is sent back
     /// ([`NoSlot`](StreamError::NoSlot)) if none becomes free for a second.
     pub fn open_queued(&mut self, opening: Opening, now: Instant) -> Result<Key, OpenError> {
-        let limit = self.check_opening(&opening)?;
-        if self.opened < limit {
+        if self.has_room() {
             return self.open(opening);
         }
+        self.check_opening(&opening)?;
         let key = self.insert_stream(&opening);
         if let Some(stream) = self.streams.get_mut(key) {
             stream.in_backlog = true;
@@ -48,8 +49,7 @@ impl Mux {
     /// Gives a slot that is free to the first call that waits for one. To be called for each
     /// [`SlotFree`](super::event::Event::SlotFree) that is not meant for somebody else.
     pub fn admit(&mut self) {
-        let limit = self.peer.as_ref().map_or(0, |peer| peer.stream_limit);
-        if self.opened >= limit || self.backlog.is_empty() {
+        if self.backlog.is_empty() || !self.has_room() {
             return;
         }
         let waits = |key| self.streams.get(key).is_some_and(|stream| !stream.is_over());
@@ -61,6 +61,40 @@ impl Mux {
         }
         self.openings.push(key, opening);
         self.take_slot(key);
+    }
+
+    /// The peer takes one more stream, and no slot that is set aside is needed for it.
+    fn has_room(&self) -> bool {
+        let limit = self.peer.as_ref().map_or(0, |peer| peer.stream_limit);
+        self.opened + self.held_slots < limit
+    }
+
+    /// Sets a slot that is free aside, for who opens by [`open_held`](Self::open_held) or lets it go.
+    pub fn hold_slot(&mut self) {
+        self.held_slots += 1;
+    }
+
+    /// Opens a stream in a slot that was set aside.
+    pub fn open_held(&mut self, opening: Opening) -> Result<Key, OpenError> {
+        self.held_slots = self.held_slots.saturating_sub(1);
+        let opened = self.open(opening);
+        if opened.is_err() {
+            self.events.push_back(Event::SlotFree);
+        }
+        opened
+    }
+
+    /// Nobody comes for a slot that was set aside.
+    pub fn let_go_of_slot(&mut self) {
+        self.held_slots = self.held_slots.saturating_sub(1);
+        self.events.push_back(Event::SlotFree);
+    }
+
+    /// Tells of up to `most` slots that are free, as if they just became so.
+    pub fn offer_slots(&mut self, most: usize) {
+        let free = self.free_slots() as usize;
+        self.events
+            .extend(std::iter::repeat_n(Event::SlotFree, free.min(most)));
     }
 
     /// Whether it may be opened at all; then how many streams the peer takes.

@@ -90,6 +90,8 @@ pub struct Mux {
     pub(super) last_accepted: Option<StreamId>,
     /// Our streams whose halves have not both ended; the peer's whose slots are taken.
     pub(super) opened: u32,
+    /// Slots set aside for calls whose turn it is.
+    pub(super) held_slots: u32,
     pub(super) accepted: u32,
     /// Opens over the limit, to be reset. Bounded: see `receive.rs`.
     pub(super) refused: VecDeque<(StreamId, Code)>,
@@ -149,6 +151,7 @@ impl Mux {
             last_opened: None,
             last_accepted: None,
             opened: 0,
+            held_slots: 0,
             accepted: 0,
             refused: VecDeque::new(),
             keepalive: Keepalive::new(&config, now),
@@ -194,7 +197,7 @@ impl Mux {
     pub fn free_slots(&self) -> u32 {
         match &self.peer {
             Some(peer) if self.is_open() && !self.is_draining() => {
-                peer.stream_limit.saturating_sub(self.opened)
+                peer.stream_limit.saturating_sub(self.opened + self.held_slots)
             }
             _ => 0,
         }

@@ -9,3 +9,4 @@ mod pool;
 mod service;
 mod slow;
 mod turns;
+mod vacancy;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-fn listen(
+pub(crate) fn listen(
     network: &MemoryNetwork,
     authority: &str,
     instance: &str,
