@@ -99,7 +99,7 @@ pub struct Fetching<C, E = CallError> {
     /// Lent to the future that opens, while there is one.
     call: Option<Call>,
     state: State,
-    input: Option<Pump>,
+    input: Option<Box<Pump>>,
     reply: C,
     marker: PhantomData<fn() -> E>,
 }
@@ -179,7 +179,7 @@ impl<C: Collect, E> Fetching<C, E> {
             // It waited where nothing moved: no attempt was made.
             StreamError::NoSlot => Duration::ZERO,
             error => {
-                let repeatable = self.input.as_ref().is_none_or(Pump::is_repeatable);
+                let repeatable = self.input.as_ref().is_none_or(|input| input.is_repeatable());
                 call.attempt_failed(flight.endpoint(), failure_of(error), repeatable)?
             }
         };
@@ -212,7 +212,7 @@ impl<C: Collect, E> Fetching<C, E> {
 
 fn poll_flight<C: Collect>(
     flight: &mut Flight,
-    input: &mut Option<Pump>,
+    input: &mut Option<Box<Pump>>,
     reply: &mut C,
     config: &ClientConfig,
     cx: &mut Context<'_>,

@@ -6,6 +6,7 @@ use crate::packing::{self, Stop, Stretch, Values};
 use futures_core::Stream;
 use picom_codec::{Body, EncodeError};
 use picom_transport::{Pack, SendError, SendHalf};
+use pin_project_lite::pin_project;
 use serde::Serialize;
 use std::convert::Infallible;
 use std::fmt;
@@ -59,13 +60,14 @@ impl Sent {
 }
 
 impl Pump {
-    pub(crate) fn new<S>(input: S) -> Self
+    /// One on the heap: few calls have input, and all would carry the room for it.
+    pub(crate) fn new<S>(input: S) -> Box<Self>
     where
         S: Stream + Send + 'static,
         S::Item: Serialize,
     {
-        Pump {
-            input: Box::pin(Items(Box::pin(input))),
+        Box::new(Pump {
+            input: Box::pin(Items { items: input }),
             sent: Some(Vec::new()),
             sent_bytes: 0,
             position: 0,
@@ -73,7 +75,7 @@ impl Pump {
             wakes: WakeFlag::new(),
             dry: false,
             finished: false,
-        }
+        })
     }
 
     /// Neither the input nor the room for it have called since they were polled last, for `task`.
@@ -219,7 +221,12 @@ trait Input: Send {
     ) -> Stop<Infallible>;
 }
 
-struct Items<S>(Pin<Box<S>>);
+pin_project! {
+    struct Items<S> {
+        #[pin]
+        items: S,
+    }
+}
 
 impl<S> Input for Items<S>
 where
@@ -227,12 +234,12 @@ where
     S::Item: Serialize,
 {
     fn fill(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         pack: &mut Pack,
         most: usize,
         stretch: &mut Stretch,
         cx: &mut Context<'_>,
     ) -> Stop<Infallible> {
-        packing::fill::<_, Values<Infallible>>(self.0.as_mut(), pack, most, stretch, cx)
+        packing::fill::<_, Values<Infallible>>(self.project().items, pack, most, stretch, cx)
     }
 }

@@ -38,7 +38,7 @@ type Opening<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 #[must_use = "a call does nothing until it is awaited"]
 pub struct ReceiveCall<O, E = CallError> {
     call: Result<Call, CallError>,
-    input: Option<Pump>,
+    input: Option<Box<Pump>>,
     marker: PhantomData<fn() -> (O, E)>,
 }
 
@@ -153,7 +153,7 @@ async fn open(call: &mut Call, ends: bool) -> Result<(Subject, Flight), CallErro
 pub(crate) struct Reception {
     flight: Flight,
     subject: Subject,
-    input: Option<Pump>,
+    input: Option<Box<Pump>>,
 }
 
 impl Reception {
