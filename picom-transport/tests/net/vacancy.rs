@@ -4,8 +4,10 @@ use crate::pool::listen;
 use crate::service::{open, request};
 use picom_transport::testing::MemoryNetwork;
 use picom_transport::{
-    Connection, ConnectionConfig, DialError, Pool, PoolConfig, RecvHalf, Room, SendHalf, Target,
+    Connection, ConnectionConfig, DialError, Outcome, Pool, PoolConfig, RecvHalf, Room, SendHalf, Target,
 };
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
@@ -233,4 +235,73 @@ async fn who_waits_is_told_that_the_pool_is_closed() {
     tokio::task::yield_now().await;
     pool.close(Duration::ZERO).await;
     assert!(matches!(soon(queueing).await.unwrap(), Err(DialError::Closed)));
+}
+
+/// Callers of both kinds on several threads, some of whom go away: in the end everybody was served and nothing is held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_crowd_on_several_threads_leaves_nothing_behind() {
+    let (_network, pool, target) = narrow(3, 2);
+    let callers = (0..60u32).map(|n| {
+        let (pool, target) = (pool.clone(), target.clone());
+        tokio::spawn(async move {
+            for turn in 0..100 {
+                one_call(&pool, &target, n + turn).await;
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        soon(caller).await.unwrap();
+    }
+    soon(async {
+        loop {
+            match pool.room(&target) {
+                Room::Free(connection) if connection.stats().opened_now == 0 => {
+                    assert_eq!(
+                        (connection.stats().backlog, connection.is_contended()),
+                        (0, false)
+                    );
+                    assert_eq!(connection.free_slots(), 3, "no slot is held for nobody");
+                    return;
+                }
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await;
+}
+
+async fn one_call(pool: &Pool, target: &Target, n: u32) {
+    loop {
+        let opened = match pool.room(target) {
+            Room::Queue(connection) | Room::Free(connection) if n % 2 == 0 => {
+                connection.call_queued(request("echo", vec![7]), None)
+            }
+            // Goes away while it waits, or with what it was given.
+            _ if n % 5 == 0 => {
+                let mut waiting = std::pin::pin!(pool.connection(target));
+                for _ in 0..2 {
+                    let polled = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx))).await;
+                    if polled.is_ready() {
+                        return;
+                    }
+                    tokio::task::yield_now().await;
+                }
+                return;
+            }
+            _ => pool
+                .connection(target)
+                .await
+                .unwrap()
+                .call(request("echo", vec![7]), None),
+        };
+        // Another may have been quicker, and a peer that has not let go of the last stream refuses the next.
+        let Ok(mut reply) = opened else { continue };
+        match reply.recv().await {
+            Ok(reply) => return assert_eq!(reply.unwrap(), [7][..]),
+            Err(error) => assert!(
+                matches!(error.outcome(), Outcome::Refused | Outcome::NeverSent),
+                "{error}"
+            ),
+        }
+    }
 }
