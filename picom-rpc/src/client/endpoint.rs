@@ -29,11 +29,26 @@ struct Record {
     load: Load,
     /// A call to it failed since one was answered.
     suspect: AtomicBool,
-    /// Where the last call went, so that the next need not look through the pool. It may be of no use by now.
-    connection: Mutex<Option<Connection>>,
-    /// There is one: changed under the lock, read without.
+    /// Where the last call went, so that the next need not look through the pool.
+    known: Mutex<Known>,
+    /// It is [`Known::Open`]: changed under the lock, read without.
     connected: AtomicBool,
 }
+
+/// A connection that was of use to the last call, and may be of none by now.
+#[derive(Debug, Default)]
+enum Known {
+    #[default]
+    Nothing,
+    /// It took the call at once.
+    Open(Connection),
+    /// All are full. In its line the call got its turn soonest; so many more may stand there before it is looked anew.
+    Line(Connection, u32),
+}
+
+/// So many calls go to a line before lines are compared again: much less than there are slots, so that lines stay alike, and
+/// enough for the comparison to cost little. Each look asks all connections twice.
+const IN_A_ROW: u32 = 32;
 
 /// How an endpoint can be reached.
 #[derive(Debug)]
@@ -114,49 +129,57 @@ impl Endpoint {
         self.shared.load.observe(latency, now);
     }
 
-    /// Looks for a connection: one that had room when it was last used, else what the pool has. Finding out that calls
-    /// wait in line for the former is for who uses it.
+    /// Looks for a connection: one that had room when it was last used, or a line that is still one, else what the pool has.
+    /// Finding out that calls wait in line for the former is for who uses it.
     pub(crate) fn reach(&self, pool: &Pool) -> Reach {
         if self.shared.connected.load(Ordering::Acquire) {
             return Reach::Connected { looked: false };
         }
+        if let Known::Line(connection, left @ 1..) = &mut *self.known()
+            && connection.free_slots() == 0
+        {
+            *left -= 1;
+            return Reach::Queue(connection.clone());
+        }
         let (found, reach) = match pool.room(&self.target) {
-            Room::Free(connection) => (Some(connection), Reach::Connected { looked: true }),
-            Room::Queue(connection) => (None, Reach::Queue(connection)),
-            Room::None(SlotStatus::Connected { .. }) => (None, Reach::Full),
-            Room::None(_) => (None, Reach::Gone),
+            Room::Free(connection) => (Known::Open(connection), Reach::Connected { looked: true }),
+            Room::Queue(connection) => (
+                Known::Line(connection.clone(), IN_A_ROW - 1),
+                Reach::Queue(connection),
+            ),
+            Room::None(SlotStatus::Connected { .. }) => (Known::Nothing, Reach::Full),
+            Room::None(_) => (Known::Nothing, Reach::Gone),
         };
-        let connected = found.is_some();
-        let replaced = {
-            let mut known = self.known_connection();
-            self.shared.connected.store(connected, Ordering::Release);
-            std::mem::replace(&mut *known, found)
-        };
-        // Outside the lock: the last handle of a connection ends it.
-        drop(replaced);
+        self.learn(found);
         reach
     }
 
     /// Does something with the connection that was found, if it was not found wanting since.
     pub(crate) fn with_connection<R>(&self, work: impl FnOnce(&Connection) -> R) -> Option<R> {
-        self.known_connection().as_ref().map(work)
+        match &*self.known() {
+            Known::Open(connection) => Some(work(connection)),
+            Known::Line(..) | Known::Nothing => None,
+        }
     }
 
     /// The connection took no call: the next looks into the pool again.
     pub(crate) fn forget_connection(&self) {
-        let forgotten = {
-            let mut known = self.known_connection();
-            self.shared.connected.store(false, Ordering::Release);
-            known.take()
-        };
-        drop(forgotten);
+        self.learn(Known::Nothing);
     }
 
-    fn known_connection(&self) -> MutexGuard<'_, Option<Connection>> {
-        self.shared
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn learn(&self, found: Known) {
+        let connected = matches!(found, Known::Open(_));
+        let replaced = {
+            let mut known = self.known();
+            self.shared.connected.store(connected, Ordering::Release);
+            std::mem::replace(&mut *known, found)
+        };
+        // Outside the lock: the last handle of a connection ends it.
+        drop(replaced);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.shared.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

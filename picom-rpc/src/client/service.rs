@@ -202,7 +202,10 @@ impl Service {
             self.counters.calls.fetch_add(1, Ordering::Relaxed);
         }
         let mut first = first;
-        let mut full: Vec<(Arc<Endpoint>, Option<Connection>)> = Vec::new();
+        // Of those found full, the one to fall back on: the first that another connection may be made to, else the first.
+        let mut full: Option<(Arc<Endpoint>, Option<Connection>)> = None;
+        // They are not chosen again. Most services have one instance at hand, for which nothing is allocated.
+        let mut first_full: Option<EndpointId> = None;
         let mut excluded: Option<Vec<EndpointId>> = None;
         loop {
             let pick = {
@@ -220,9 +223,12 @@ impl Service {
                 {
                     return Step::Pending;
                 }
-                state
-                    .endpoints
-                    .pick(now, &mut state.random, excluded.as_deref().unwrap_or(tried), key)
+                let excluded = match (&excluded, &first_full) {
+                    (Some(all), _) => all,
+                    (None, Some(id)) => std::slice::from_ref(id),
+                    (None, None) => tried,
+                };
+                state.endpoints.pick(now, &mut state.random, excluded, key)
             };
             return match pick {
                 Pick::Ready(endpoint) | Pick::Dial(endpoint) if endpoint.classic => Step::Classic(endpoint),
@@ -236,22 +242,29 @@ impl Service {
                         Reach::Queue(connection) => Some(connection),
                         Reach::Full => None,
                     };
-                    excluded.get_or_insert_with(|| tried.to_vec()).push(endpoint.id);
-                    full.push((endpoint, line));
+                    if tried.is_empty() && first_full.is_none() {
+                        first_full = Some(endpoint.id);
+                    } else {
+                        let all = || tried.iter().chain(&first_full).copied().collect();
+                        excluded.get_or_insert_with(all).push(endpoint.id);
+                    }
+                    if full
+                        .as_ref()
+                        .is_none_or(|(_, kept)| kept.is_some() && line.is_none())
+                    {
+                        full = Some((endpoint, line));
+                    }
                     continue;
                 }
-                // Another connection to one that is connected and full is nearer than a new peer that may not answer.
-                Pick::Dial(_) | Pick::Exhausted | Pick::Draining if !full.is_empty() => {
-                    let dialable = full.iter().position(|(_, line)| line.is_none());
-                    match full.swap_remove(dialable.unwrap_or(0)) {
-                        (endpoint, None) => Step::Dial(endpoint),
-                        (endpoint, Some(connection)) => Step::Queue(endpoint, connection),
-                    }
-                }
-                Pick::Dial(endpoint) => Step::Dial(endpoint),
-                Pick::Draining => Step::Draining,
-                Pick::Exhausted => Step::Exhausted,
                 Pick::Empty => Step::Empty,
+                // Another connection to one that is connected and full is nearer than a new peer that may not answer.
+                otherwise => match (full, otherwise) {
+                    (Some((endpoint, None)), _) => Step::Dial(endpoint),
+                    (Some((endpoint, Some(connection))), _) => Step::Queue(endpoint, connection),
+                    (None, Pick::Dial(endpoint)) => Step::Dial(endpoint),
+                    (None, Pick::Draining) => Step::Draining,
+                    (None, _) => Step::Exhausted,
+                },
             };
         }
     }
