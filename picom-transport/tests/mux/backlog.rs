@@ -86,6 +86,43 @@ fn who_does_not_wait_gets_no_slot_while_others_do() {
 }
 
 #[test]
+fn a_slot_that_is_set_aside_is_for_one_call_alone() {
+    let mut pair = narrow(2);
+    let first = queue(&mut pair, 0);
+    pair.client.mux.hold_slot();
+    assert_eq!(pair.client.mux.free_slots(), 0);
+    assert!(matches!(
+        pair.client.mux.open(opening(&[9], true)),
+        Err(OpenError::Full { limit: 2 })
+    ));
+    let second = queue(&mut pair, 2);
+    assert_eq!(pair.client.mux.stats().backlog, 1);
+    // What cannot be opened leaves it to the next, as does who does not come.
+    assert!(matches!(
+        pair.client.mux.open_held(opening(&[], true)),
+        Err(OpenError::Empty)
+    ));
+    pair.drive();
+    assert_eq!(answer(&mut pair), [0, 2]);
+    pair.drive();
+    pair.client.mux.hold_slot();
+    pair.client.mux.hold_slot();
+    let third = queue(&mut pair, 3);
+    pair.client.mux.let_go_of_slot();
+    let fourth = pair.client.mux.open_held(opening(&[4], true)).unwrap();
+    pair.drive();
+    assert_eq!(answer(&mut pair), [4, 3]);
+    pair.drive();
+    assert_eq!(
+        (pair.client.mux.free_slots(), pair.client.mux.stats().backlog),
+        (2, 0)
+    );
+    for call in [first, second, third, fourth] {
+        pair.client.release(call);
+    }
+}
+
+#[test]
 fn a_call_that_is_given_up_while_it_waits_leaves_no_trace() {
     let mut pair = narrow(1);
     let calls: Vec<Key> = (0..4).map(|n| queue(&mut pair, n)).collect();

@@ -273,11 +273,11 @@ async fn a_crowd_on_several_threads_leaves_nothing_behind() {
 async fn one_call(pool: &Pool, target: &Target, n: u32) {
     loop {
         let opened = match pool.room(target) {
-            Room::Queue(connection) | Room::Free(connection) if n % 2 == 0 => {
+            Room::Queue(connection) | Room::Free(connection) if n.is_multiple_of(2) => {
                 connection.call_queued(request("echo", vec![7]), None)
             }
             // Goes away while it waits, or with what it was given.
-            _ if n % 5 == 0 => {
+            _ if n.is_multiple_of(5) => {
                 let mut waiting = std::pin::pin!(pool.connection(target));
                 for _ in 0..2 {
                     let polled = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx))).await;
