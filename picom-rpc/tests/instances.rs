@@ -370,3 +370,44 @@ async fn calls_and_streams_that_wait_for_slots_share_them_without_a_pause() {
     // 600 naps of 20 ms in 16 slots take three quarters of a second.
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
+
+/// A call stood in the line of a connection whose streams live for ever. When others have room, those that follow use it.
+#[tokio::test(start_paused = true)]
+async fn calls_do_not_follow_one_into_a_line_that_does_not_move() {
+    let memory = InMemory::new();
+    let mut config = picom_rpc::ServerConfig::default();
+    config.listener.connection.stream_limit = 4;
+    let methods = Methods::new()
+        .stream("watch", |_: ()| async move {
+            Ok(futures_util::stream::pending::<Result<u64, picom_rpc::Fault>>())
+        })
+        .unary("echo", |n: u64| async move { Ok(n) });
+    memory.serve_with("s", methods, config).await.unwrap();
+    let client = memory.client().unwrap();
+    let mut watches = Vec::new();
+    for _ in 0..16 {
+        let watch = client.stream::<(), u64>("s", "watch", &()).receive();
+        watches.push(watch.await.unwrap());
+    }
+    let fetch = |n: u64| {
+        let client = client.clone();
+        tokio::spawn(async move { client.fetch::<u64>("s", "echo", &n).await })
+    };
+    let first = fetch(1);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!first.is_finished());
+    watches.truncate(4);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let begun = tokio::time::Instant::now();
+    for n in 2..40 {
+        assert_eq!(fetch(n).await.unwrap().unwrap(), n);
+    }
+    assert!(
+        begun.elapsed() < Duration::from_millis(50),
+        "{:?}",
+        begun.elapsed()
+    );
+    // It was in the wrong line, and leaves it after a second.
+    assert_eq!(first.await.unwrap().unwrap(), 1);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}

@@ -50,6 +50,13 @@ enum Known {
 /// enough for the comparison to cost little. Each look asks all connections twice.
 const IN_A_ROW: u32 = 32;
 
+/// How many calls may follow another into the line of this connection: few where few slots become free, and none where none
+/// does, so that nobody stands behind streams that live for hours while another connection has room.
+fn more_in_a_row(connection: &Connection) -> u32 {
+    let turnover = u32::try_from(connection.stats().turnover).unwrap_or(u32::MAX);
+    (turnover / 8).min(IN_A_ROW - 1)
+}
+
 /// How an endpoint can be reached.
 #[derive(Debug)]
 pub(crate) enum Reach {
@@ -144,7 +151,7 @@ impl Endpoint {
         let (found, reach) = match pool.room(&self.target) {
             Room::Free(connection) => (Known::Open(connection), Reach::Connected { looked: true }),
             Room::Queue(connection) => (
-                Known::Line(connection.clone(), IN_A_ROW - 1),
+                Known::Line(connection.clone(), more_in_a_row(&connection)),
                 Reach::Queue(connection),
             ),
             Room::None(SlotStatus::Connected { .. }) => (Known::Nothing, Reach::Full),

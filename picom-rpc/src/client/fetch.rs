@@ -177,7 +177,10 @@ impl<C: Collect, E> Fetching<C, E> {
         };
         let wait = match error {
             // It waited where nothing moved: no attempt was made.
-            StreamError::NoSlot => Duration::ZERO,
+            StreamError::NoSlot => {
+                flight.endpoint().forget_connection();
+                Duration::ZERO
+            }
             error => {
                 let repeatable = self.input.as_ref().is_none_or(|input| input.is_repeatable());
                 call.attempt_failed(flight.endpoint(), failure_of(error), repeatable)?

@@ -250,7 +250,6 @@ impl Connection {
         Ok(RecvHalf::new(shared.clone(), key))
     }
 
-    /// Tells `vacancy` of slots that become free.
     /// Opens a stream by `open`, or with the slot that is held for it.
     fn open_in(
         &self,

@@ -537,6 +537,17 @@ impl Pool {
                     .failed(now, config.first_backoff, config.most_backoff, random);
                 slot.last = Some(error.clone());
                 tracing::debug!(authority = %target.authority, %error, "the dial failed");
+                // Those who wait for a slot of another connection do not see it: one of them looks when it is time.
+                if slot.is_connected() && slot.vacancy.waiting() > 0 {
+                    let vacancy = slot.vacancy.clone();
+                    let until = slot.backoff.until();
+                    tokio::spawn(async move {
+                        if let Some(until) = until {
+                            time::sleep_until(until.into()).await;
+                        }
+                        vacancy.call_first();
+                    });
+                }
             }
         }
     }

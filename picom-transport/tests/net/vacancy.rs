@@ -174,6 +174,22 @@ async fn a_connection_that_cannot_be_added_is_no_failure_of_those_who_wait_for_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_gets_a_connection_that_could_not_be_added_at_first() {
+    let (network, pool, target) = narrow(1, 2);
+    let first = pool.connection(&target).await.unwrap();
+    let _held_for_hours = Held::on(&first);
+    network.refuse("a:1");
+    let (told, mut order) = unbounded_channel();
+    waiter(&pool, &target, &told, 0);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(pool.stats().failed_dials, 1);
+    network.heal("a:1");
+    let begun = Instant::now();
+    assert_eq!(next(&mut order).await, 0);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_called_for_a_slot_of_a_connection_that_ends_gets_another() {
     let (network, pool, target) = narrow(1, 1);
     let first = pool.connection(&target).await.unwrap();
