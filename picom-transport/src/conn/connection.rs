@@ -272,6 +272,19 @@ impl Connection {
         }
     }
 
+    /// Sets a slot aside, if one is free.
+    pub(crate) fn hold_slot(&self) -> Option<HeldSlot> {
+        let shared = self.shared();
+        let held = shared.with(|state| {
+            let free = state.mux.free_slots() > 0;
+            if free {
+                state.mux.hold_slot();
+            }
+            free
+        });
+        held.then(|| HeldSlot::new(Arc::downgrade(shared)))
+    }
+
     /// Whether it is a slot of this connection.
     pub(crate) fn is_holder_of(&self, slot: &HeldSlot) -> bool {
         slot.is_of(self.shared())
@@ -317,7 +330,10 @@ impl Connection {
     /// How many streams could be opened now.
     pub fn free_slots(&self) -> u32 {
         let held = self.held.as_ref().is_some_and(|slot| !slot.is_used());
-        self.shared().with(|state| state.mux.free_slots()) + u32::from(held)
+        self.shared().with(|state| {
+            let takes = state.mux.is_open() && !state.mux.is_draining();
+            state.mux.free_slots() + u32::from(held && takes)
+        })
     }
 
     /// Who the other side is.

@@ -133,6 +133,10 @@ impl Dial {
         Dial(self.0.clone())
     }
 
+    pub(super) fn is_same(&self, other: &Dial) -> bool {
+        self.0.same_channel(&other.0)
+    }
+
     /// It has come to a connection.
     pub(super) fn has_succeeded(&self) -> bool {
         matches!(*self.0.borrow(), Some(Ok(())))

@@ -305,12 +305,20 @@ impl Pool {
                 let decision = self.decide(&mut table, target, looking.is_some(), now);
                 match decision {
                     Decision::Use => match self.find(&mut table, target) {
-                        Some(connection) => {
-                            if let Some(place) = looking {
-                                place.answer();
-                            }
-                            return Ok(connection);
-                        }
+                        Some(connection) => match looking.take() {
+                            None => return Ok(connection),
+                            // It has waited: others who look as well do not get the same.
+                            Some(place) => match connection.hold_slot() {
+                                Some(slot) => {
+                                    place.answer();
+                                    return Ok(connection.with_slot(slot));
+                                }
+                                None => {
+                                    looking = Some(place);
+                                    continue;
+                                }
+                            },
+                        },
                         None => continue,
                     },
                     // The connection that was waited for is gone again before it could be used.
@@ -484,7 +492,7 @@ impl Pool {
     fn dial(&self, table: &mut Table, target: &Target) {
         table.dials += 1;
         let (dial, report) = Dial::begin();
-        table.slots.entry(target.clone()).or_default().dial = Some(dial);
+        table.slots.entry(target.clone()).or_default().dial = Some(dial.subscribe());
         let context = DialContext {
             connector: self.inner.connector.clone(),
             connect_timeout: self.inner.config.connect_timeout,
@@ -494,13 +502,13 @@ impl Pool {
         tokio::spawn(async move {
             let outcome = context.dial(&target.authority, target.meant()).await;
             if let Some(inner) = pool.upgrade() {
-                Pool { inner }.dialed(&target, &outcome);
+                Pool { inner }.dialed(&target, &dial, &outcome);
             }
             report.send(outcome.map(drop));
         });
     }
 
-    fn dialed(&self, target: &Target, outcome: &Result<Connection, DialError>) {
+    fn dialed(&self, target: &Target, dial: &Dial, outcome: &Result<Connection, DialError>) {
         let now = time::Instant::now().into_std();
         let mut guard = self.table();
         let table = &mut *guard;
@@ -510,8 +518,10 @@ impl Pool {
             }
             return;
         }
-        // Forgotten meanwhile: the connection closes with its last handle.
-        let Some(slot) = table.slots.get_mut(target) else {
+        // Forgotten meanwhile, and perhaps dialed anew: the connection closes with its last handle.
+        let slot = table.slots.get_mut(target);
+        let Some(slot) = slot.filter(|slot| slot.dial.as_ref().is_some_and(|known| known.is_same(dial)))
+        else {
             return;
         };
         slot.dial = None;

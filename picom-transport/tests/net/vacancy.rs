@@ -222,11 +222,21 @@ async fn who_waits_for_the_first_connection_is_not_forgotten_with_its_target() {
         waiter(&pool, &target, &told, n);
     }
     // A task among others: it has its turn before the dial.
-    tokio::spawn(async move { pool.forget(&target) });
+    tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.forget(&target) }
+    });
+    let begun = Instant::now();
     for n in 0..2 {
         assert_eq!(next(&mut order).await, n);
+        assert_eq!(
+            begun.elapsed().as_millis(),
+            u128::from(100 * n),
+            "one connection, one slot"
+        );
     }
-    assert_eq!(network.dials("a:1"), 2);
+    // What was dialed for the target that was forgotten is none of its successor's.
+    assert_eq!((network.dials("a:1"), pool.stats().connections), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
